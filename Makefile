@@ -1,0 +1,57 @@
+# `make train` and `make test` work on a fresh checkout: the first one makes .venv.
+#   make test ARGS="-k checkpoint"      more arguments for the program
+#   make train PYTHON=python3.12        another Python (3.11 or newer)
+#   make test EXTRAS=cpu,dev,llm        other extras; between cpu and gpu run `make clean` first,
+#                                       because both install the module faiss
+
+SHELL := /bin/bash
+PYTHON ?= python3
+EXTRAS ?= cpu,dev
+ARGS ?=
+BIN := .venv/bin
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help train test lint types format bench clean FORCE
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+train: .venv/.ok ## train and score the default preset; writes a new folder under runs/
+	$(BIN)/python train.py --config configs/default.yaml $(ARGS)
+
+test: .venv/.ok ## run the tests
+	HF_HUB_OFFLINE=1 WANDB_MODE=disabled $(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.ok ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.ok ## check types
+	$(BIN)/mypy
+
+format: .venv/.ok ## put the code into the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.ok ## measure the environments' speed
+	$(BIN)/python tests/benchmarks/env_sps.py $(ARGS)
+
+clean: ## remove .venv, caches and build products; runs/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp holds the extras it was made with: asking for others installs again.
+ifneq "$(EXTRAS)" "$(shell cat .venv/.ok 2>/dev/null)"
+.venv/.ok: FORCE
+endif
+
+.venv/.ok: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "memrl needs Python 3.11 or newer, and '$(PYTHON)' is not: make PYTHON=python3.11 ..." >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install "$(TORCH)"
+	$(BIN)/python -m pip install -c constraints.txt -e ".[$(EXTRAS)]"
+	@echo "$(EXTRAS)" > $@

@@ -1,0 +1,107 @@
+"""What happens when in each episode of a table, as tensors for the batched process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from memrl.memory.paging import EMPTY
+from memrl.options import PagingOptions
+from memrl.table import EpisodeTable, Event
+
+
+@dataclass(frozen=True)
+class EventTensors:
+    """The arrays of an `EpisodeTable` that transitions need and observations do not; all int64.
+
+    Attributes:
+        episode: (6, E) number, document, first page of the window, its row on the page axis, pages
+            and events of each episode.
+        event: (6, E, T+1) what happens at each clock: whether a query is asked, a page arrives, or
+            the episode is over; the page or query; the page or -1; the page's size in the unit of
+            capacity.
+        messages: (E, T+1) pages that arrive from this clock on before the next query, or the end.
+        page_size: (P,) size in the unit of capacity. page_tokens: (P,).
+        size_before: (P+1,) sizes of all pages before a row of the page axis.
+        needs: (Q, R) pages of the document, -1 padded. pays: (Q,) bool. category: (Q,).
+        query_offset: (D+1,).
+        max_queries: most queries that an episode asks.
+    """
+
+    episode: Tensor
+    event: Tensor
+    messages: Tensor
+    page_size: Tensor
+    page_tokens: Tensor
+    size_before: Tensor
+    needs: Tensor
+    pays: Tensor
+    category: Tensor
+    query_offset: Tensor
+    max_queries: int
+
+    @classmethod
+    def from_table(
+        cls, table: EpisodeTable, options: PagingOptions, device: torch.device
+    ) -> EventTensors:
+        """Copy what is needed."""
+
+        def tensor(array: npt.NDArray[Any]) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+        tokens = table.page_tokens.astype(np.int64)
+        size = np.ones_like(tokens)
+        if options.unit == "tokens":
+            size = np.minimum(tokens, int(options.capacity))
+        first_row = table.page_offset[table.episode_document] + table.episode_first_page
+        asks, arrives, event = _events(table, first_row, size)
+        episode = [
+            np.arange(table.num_episodes),
+            table.episode_document,
+            table.episode_first_page,
+            first_row,
+            table.episode_num_pages,
+            table.episode_num_events,
+        ]
+        return cls(
+            episode=tensor(np.stack(episode).astype(np.int64)),
+            event=tensor(event),
+            messages=tensor(_run_lengths(arrives)),
+            page_size=tensor(size),
+            page_tokens=tensor(tokens),
+            size_before=tensor(np.concatenate([[0], np.cumsum(size)])),
+            needs=tensor(table.query_needs.astype(np.int64)),
+            pays=tensor(table.query_pays),
+            category=tensor(table.query_category.astype(np.int64)),
+            query_offset=tensor(table.query_offset.astype(np.int64)),
+            max_queries=int(asks.sum(axis=1).max()),
+        )
+
+
+def _events(
+    table: EpisodeTable, first_row: npt.NDArray[np.int64], page_size: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+    """Whether a query is asked and whether a page arrives, (E, T+1); and `EventTensors.event`."""
+    kind, index = (
+        np.pad(array.astype(np.int64), ((0, 0), (0, 1)))
+        for array in (table.event_kind, table.event_index)
+    )
+    happens = np.arange(kind.shape[1]) < table.episode_num_events[:, None]
+    asks, arrives = happens & (kind == Event.QUERY), happens & (kind == Event.MESSAGE)
+    page = np.where(arrives, index, EMPTY)
+    size = np.where(arrives, page_size[first_row[:, None] + np.maximum(page, 0)], 0)
+    event = np.stack([asks, arrives, ~happens, np.where(happens, index, 0), page, size])
+    return asks, arrives, event
+
+
+def _run_lengths(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """How many entries from each one on are set without a gap; the last column is not set."""
+    runs = np.zeros(flags.shape, dtype=np.int64)
+    for place in range(flags.shape[1] - 2, -1, -1):
+        runs[:, place] = np.where(flags[:, place], runs[:, place + 1] + 1, 0)
+    return runs

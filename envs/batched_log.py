@@ -1,0 +1,89 @@
+"""What happened in B episodes, as tensors: the batched process's form of `EpisodeLog`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memrl.actions import Op
+from memrl.episode_log import AnsweredQuery, EpisodeLog
+
+
+@dataclass(frozen=True)
+class BatchLog:
+    """What happened in B episodes; changed in place. (B,) int64 where nothing else is said.
+
+    Attributes:
+        operations: (B, len(Op)). illegal, tokens_retrieved, tokens_read: as in `EpisodeLog`.
+        query, category: (B, Q) queries of the document in the order in which they were asked.
+        evidence: (B, Q) float64, NaN where it is not defined.
+        absent, stored, staged, retrieved: (B, Q) numbers of needs: outside main context when the
+            query was asked, and of those archived then, shown as candidates, retrieved.
+    """
+
+    operations: Tensor
+    illegal: Tensor
+    tokens_retrieved: Tensor
+    tokens_read: Tensor
+    query: Tensor
+    category: Tensor
+    evidence: Tensor
+    absent: Tensor
+    stored: Tensor
+    staged: Tensor
+    retrieved: Tensor
+
+    @classmethod
+    def empty(cls, batch: int, max_queries: int, device: torch.device) -> BatchLog:
+        """Nothing has happened."""
+
+        def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
+            return torch.zeros((batch, *shape), dtype=dtype, device=device)
+
+        return cls(
+            operations=zeros(len(Op)),
+            illegal=zeros(),
+            tokens_retrieved=zeros(),
+            tokens_read=zeros(),
+            query=zeros(max_queries),
+            category=zeros(max_queries),
+            evidence=zeros(max_queries, dtype=torch.float64),
+            absent=zeros(max_queries),
+            stored=zeros(max_queries),
+            staged=zeros(max_queries),
+            retrieved=zeros(max_queries),
+        )
+
+    def clear(self, rows: Tensor) -> None:
+        """Forget the given rows."""
+        for field in dataclasses.fields(self):
+            getattr(self, field.name)[rows] = 0
+
+    def of_row(self, row: int, num_answered: int) -> EpisodeLog:
+        """The log of one row, whose first queries have been answered."""
+        answers = []
+        for place in range(num_answered):
+            evidence = float(self.evidence[row, place])
+            absent = int(self.absent[row, place])
+            answers.append(
+                AnsweredQuery(
+                    query=int(self.query[row, place]),
+                    category=int(self.category[row, place]),
+                    evidence=None if math.isnan(evidence) else evidence,
+                    absent=absent,
+                    stored=int(self.stored[row, place]) / max(absent, 1),
+                    staged=int(self.staged[row, place]) / max(absent, 1),
+                    retrieved=int(self.retrieved[row, place]) / max(absent, 1),
+                )
+            )
+        return EpisodeLog(
+            operations={op: int(self.operations[row, op]) for op in Op},
+            illegal=int(self.illegal[row]),
+            answers=answers,
+            tokens_retrieved=int(self.tokens_retrieved[row]),
+            tokens_read=int(self.tokens_read[row]),
+        )

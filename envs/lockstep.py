@@ -1,0 +1,209 @@
+"""Many episodes of the reference process, stepped together.
+
+The processes are the same as in `PagingEnv`; only the observation and the mask are computed for all
+of them in one call, which is what makes learning and evaluation on CPU practical. Forced moves
+(only YIELD is legal) are played inside `step`, so every row of an observation is a real decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from envs.process import PagingProcess, Phase
+from memrl.actions import ActionLayout
+from memrl.episode_log import REWARD_TERMS, EpisodeLog
+from memrl.masks import action_mask
+from memrl.observation import observe
+from memrl.options import PagingOptions
+from memrl.privileged import PrivilegedState, QueryTimetable, privileged_state
+from memrl.state import PagingState, StateBuffer, TableTensors
+from memrl.table import EpisodeTable
+
+Observation = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LockstepResult:
+    """What a step gave, for B episodes.
+
+    Attributes:
+        observation: as `LockstepPaging.observation`.
+        reward_terms: (B, len(REWARD_TERMS)) float64, weighted; their sum is the reward.
+        terminated: (B,) bool. illegal: (B,) bool, the action was not legal and acted as YIELD.
+        elapsed_events: (B,) int64, events since the decision before.
+    """
+
+    observation: Observation
+    reward_terms: npt.NDArray[np.float64]
+    terminated: npt.NDArray[np.bool_]
+    illegal: npt.NDArray[np.bool_]
+    elapsed_events: npt.NDArray[np.int64]
+
+
+class LockstepPaging:
+    """B reference processes behind one observation call.
+
+    Args:
+        table: the workload.
+        options: options; fractions are resolved by this table unless they are resolved already.
+        num_envs: B.
+    """
+
+    reward_names = REWARD_TERMS
+
+    def __init__(self, table: EpisodeTable, options: PagingOptions, num_envs: int) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}.")
+        if not options.is_resolved:
+            options = options.resolved(**table.medians())
+        self.table = table
+        self.options = options
+        self.num_envs = num_envs
+        self.layout = ActionLayout((options.num_slots or 1) + 1, options.num_candidates)
+        self._tensors = TableTensors.from_table(table)
+        self._timetable = QueryTimetable.from_table(table)
+        self._processes = [PagingProcess(table, options) for _ in range(num_envs)]
+        self._buffer = StateBuffer(
+            num_envs, self.layout.num_rows, self.layout.num_candidates, table.max_pages
+        )
+        self._mask = torch.zeros((num_envs, self.layout.num_actions), dtype=torch.bool)
+        self._mask[:, 0] = True
+        for row, process in enumerate(self._processes):  # rows that never run still have a state
+            process.reset(0)
+            process.write_state(self._buffer, row)
+        self._running = np.zeros(num_envs, dtype=bool)
+        if options.observe_embeddings:
+            self._page_embedding = torch.from_numpy(table.page_embedding.astype(np.float32))
+            self._query_embedding = torch.from_numpy(table.query_embedding.astype(np.float32))
+
+    # ------------------------------------------------------------------ stepping
+
+    def reset(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> Observation:
+        """Begin episodes in the given rows (default: rows 0, 1, ...).
+
+        A reward earned before the first decision (a query asked while nothing was to be decided) is
+        paid with the first step.
+        """
+        rows = range(len(episodes)) if rows is None else rows
+        for row, episode in zip(rows, episodes, strict=True):
+            if not 0 <= episode < self.table.num_episodes:
+                raise ValueError(
+                    f"Episode {episode} is outside 0..{self.table.num_episodes - 1} of the table."
+                )
+            self._processes[row].reset(episode)
+            self._running[row] = True
+        self._settle(list(rows))
+        return self.observation()
+
+    def step(self, actions: npt.NDArray[np.int64]) -> LockstepResult:
+        """Play one action in every running row; rows that have ended ignore theirs.
+
+        Args:
+            actions: (B,) integers within the action space; an action that is not legal is counted,
+                charged, and acts as YIELD.
+        """
+        before = self._clocks()
+        rows = np.flatnonzero(self._running).tolist()
+        illegal = np.zeros(self.num_envs, dtype=bool)
+        for row in rows:
+            process, action = self._processes[row], int(actions[row])
+            if process.phase is Phase.END:
+                continue
+            op, argument = self.layout.decode(action)
+            if self._mask[row, action]:
+                process.apply(op, argument)
+            else:
+                illegal[row] = True
+                process.apply_illegal()
+        self._settle(rows)
+        terms = np.zeros((self.num_envs, len(REWARD_TERMS)))
+        terminated = np.zeros(self.num_envs, dtype=bool)
+        for row in rows:
+            terms[row] = self._processes[row].take_reward_terms()
+            terminated[row] = self._processes[row].phase is Phase.END
+        self._running &= ~terminated
+        elapsed = self._clocks() - before
+        return LockstepResult(self.observation(), terms, terminated, illegal, elapsed)
+
+    def _settle(self, rows: list[int]) -> None:
+        """Play forced moves until each row has a decision or has ended."""
+        while rows:
+            for row in rows:
+                self._processes[row].write_state(self._buffer, row)
+            mask = action_mask(self._buffer.state(rows), self.options)
+            self._mask[rows] = mask
+            has_choice = mask[:, 1:].any(dim=1).tolist()
+            rows = [
+                row
+                for row, choice in zip(rows, has_choice, strict=True)
+                if not choice and self._processes[row].phase is not Phase.END
+            ]
+            for row in rows:
+                self._processes[row].yield_()
+
+    # ------------------------------------------------------------------ views
+
+    def observation(self) -> Observation:
+        """`slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G), bool `action_mask` (B, A)."""
+        state = self._buffer.state()
+        observation = observe(state, self._tensors, self.options)
+        observation["action_mask"] = self._mask.clone()
+        if self.options.observe_embeddings:
+            observation |= self._embeddings(state)
+        return observation
+
+    def _embeddings(self, state: PagingState) -> Observation:
+        """Embeddings of slot rows, candidates and focus; zeros where there is none to look at."""
+        tensors = self._tensors
+        first = tensors.page_offset[state.document] + state.first_page
+
+        def gather(page: Tensor, visible: Tensor) -> Tensor:
+            rows = self._page_embedding[first[:, None] + page.clamp(min=0)]
+            return rows * visible[..., None]
+
+        # What only recall holds has no embedding.
+        archived = state.archived.gather(1, state.candidate_page.clamp(min=0))
+        query = tensors.query_offset[state.document] + state.focus
+        query = query.clamp(max=max(len(self._query_embedding) - 1, 0))
+        return {
+            "slot_embeddings": gather(state.slot_page, state.slot_page >= 0),
+            "candidate_embeddings": gather(
+                state.candidate_page, (state.candidate_page >= 0) & archived
+            ),
+            "focus_embedding": torch.where(
+                state.focus_is_query[:, None],
+                self._query_embedding[query],
+                self._page_embedding[first + torch.where(state.focus_is_query, 0, state.focus)],
+            ),
+        }
+
+    def _clocks(self) -> npt.NDArray[np.int64]:
+        return np.array([process.event for process in self._processes], dtype=np.int64)
+
+    def log(self, row: int) -> EpisodeLog:
+        """What happened so far in a row's episode."""
+        return self._processes[row].log
+
+    def process(self, row: int) -> PagingProcess:
+        """The process of a row, for rendering and reports."""
+        return self._processes[row]
+
+    def privileged_state(self) -> PrivilegedState:
+        """The hidden truth of all rows; see `memrl.privileged`."""
+        ranking = torch.full((self.num_envs, self.table.max_pages), -1, dtype=torch.int64)
+        for row, process in enumerate(self._processes):
+            ranking[row, : len(process.ranking)] = torch.tensor(process.ranking, dtype=torch.int64)
+        return privileged_state(
+            self._buffer.state(),
+            self._timetable,
+            torch.tensor([process.episode for process in self._processes]),
+            ranking=ranking,
+            result_page=torch.tensor([process.result_page for process in self._processes]),
+            stores=torch.tensor([process.core.counts.stores for process in self._processes]),
+        )

@@ -1,0 +1,55 @@
+"""Search over an episode's table, for the reference process."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from memrl.options import PagingOptions
+from memrl.staging import rank_pages, staging_scores
+from memrl.table import EpisodeTable, focus_score_base
+
+
+class TableSearch:
+    """`memrl.memory.paging.Search` over the scores of an episode's table, for one focus."""
+
+    def __init__(
+        self,
+        table: EpisodeTable,
+        options: PagingOptions,
+        episode: int,
+        available: npt.NDArray[np.bool_],
+        *,
+        query: int | None = None,
+        page: int | None = None,
+    ) -> None:
+        document = int(table.episode_document[episode])
+        first = int(table.episode_first_page[episode])
+        width = int(table.episode_num_pages[episode])
+        focus_page = None if page is None else page + first
+        base = focus_score_base(table, document, query=query, page=focus_page) + first
+        row = int(table.page_offset[document]) + first
+        if query is not None:
+            names = table.query_names[table.query_offset[document] + query]
+        else:
+            names = table.page_names[row + (page or 0)]
+        speaker = table.page_speaker[row : row + width]
+        named = (speaker >= 0) & ((names >> np.maximum(speaker, 0)) & 1).astype(bool)
+        self._lexical = torch.from_numpy(table.lexical[base : base + width].astype(np.int64))[None]
+        self._scores = staging_scores(
+            torch.from_numpy(table.dense[base : base + width].astype(np.int64))[None],
+            self._lexical,
+            torch.from_numpy(named)[None],
+            torch.from_numpy(available[:width])[None],
+            options.staging,
+        )
+
+    def rank(self, archived: list[int], recall_only: list[int]) -> list[int]:
+        """Order all archived pages, and those of recall that match at all; see `Search`."""
+        is_hit = torch.zeros_like(self._scores, dtype=torch.bool)
+        is_hit[0, recall_only] = True
+        is_hit &= self._lexical > 0
+        is_hit[0, archived] = True
+        order, num_hits = rank_pages(self._scores, is_hit)
+        return order[0, : int(num_hits)].tolist()

@@ -1,0 +1,97 @@
+"""Finding and reading the files of a data set below one data folder.
+
+The data folder is the one given to a loader, or the one that the environment variable `MEMRL_DATA`
+names. Below it every data set has a folder of its own (`<data folder>/locomo/...`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+DATA_DIR_VARIABLE = "MEMRL_DATA"
+
+
+class DataFileMissingError(FileNotFoundError):
+    """A data set is not where it was looked for."""
+
+
+class DataFormatError(ValueError):
+    """A data file is damaged or is not laid out as its data set's files are."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """Where a data set is published, for messages and provenance.
+
+    Attributes:
+        folder: name of its folder below the data folder.
+        published: where its files can be obtained.
+        licence: under which licence.
+    """
+
+    folder: str
+    published: str
+    licence: str
+
+
+def find_data_file(
+    data_dir: str | Path | None, source: DataSource, file_names: Sequence[str]
+) -> Path:
+    """Returns the first of `file_names` that exists in the data set's folder.
+
+    Args:
+        data_dir: the data folder; None takes the one named by `MEMRL_DATA`.
+        source: the data set.
+        file_names: accepted names, best first.
+
+    Raises:
+        DataFileMissingError: no data folder is given, or none of the files is in it.
+    """
+    root = data_dir if data_dir is not None else os.environ.get(DATA_DIR_VARIABLE, "")
+    wanted = " or ".join(f"{source.folder}/{name}" for name in file_names)
+    origin = f"It is published at {source.published} under {source.licence}."
+    if not str(root):
+        raise DataFileMissingError(
+            f"No data folder to look for {wanted} in: pass data_dir or set {DATA_DIR_VARIABLE}. "
+            f"{origin}"
+        )
+    folder = Path(root).expanduser() / source.folder
+    for name in file_names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataFileMissingError(
+        f"Found no {wanted} below {Path(root).expanduser()}: put the file there, or point data_dir "
+        f"or {DATA_DIR_VARIABLE} at the folder that holds it. {origin}"
+    )
+
+
+def read_json(path: Path) -> object:
+    """Reads a JSON file, decompressing it when its name ends in `.gz`.
+
+    Raises:
+        DataFormatError: the file is damaged, cut short, or not JSON.
+    """
+    try:
+        raw = path.read_bytes()
+        text = gzip.decompress(raw) if path.suffix == ".gz" else raw
+        content: object = json.loads(text)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataFormatError(
+            f"{path} is not a whole gzip file ({error}): fetch it again."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise DataFormatError(f"{path} is not valid JSON ({error}): fetch it again.") from error
+    return content
+
+
+def file_sha256(path: Path) -> str:
+    """Returns the sha256 of a file's bytes as 64 hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,172 @@
+"""From a configuration to the three tables of an experiment: train, validation, test.
+
+Everything that is fitted (idf and length statistics here, the page scorer and thresholds elsewhere)
+is fitted on the training documents alone. The episodes of validation and test are drawn from
+streams of their own that do not depend on the seed of training, so that all seeds and policies meet
+the same ones.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from envs.workloads.chat import ChatParams, generate_chats
+from envs.workloads.episodes import sample_episodes
+from envs.workloads.locomo import load_locomo
+from memrl.cache import default_cache_folder
+from memrl.config import SplitConfig, WorkloadConfig
+from memrl.documents import Workload
+from memrl.memory.embedders import CachedEmbedder, Embedder, HashingEmbedder, make_embedder
+from memrl.seeding import Streams
+from memrl.table import EpisodeTable
+from memrl.table_build import build_table, cached_table, fit_lexical_statistics
+
+DATA_SEED = 0
+"""Seed of all data streams; training seeds change what is learned, never what is asked."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Documents of each part, as indices into `Workload.documents`."""
+
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of one split, all with the lexical statistics of `train`."""
+
+    train: EpisodeTable
+    validation: EpisodeTable
+    test: EpisodeTable
+
+
+def load_workload(config: WorkloadConfig) -> Workload:
+    """Load or generate the documents that a configuration names."""
+    if config.name == "locomo":
+        return load_locomo(
+            config.data_dir,
+            correct_evidence=config.correct_evidence,
+            mask_wrong_answers=config.mask_wrong_answers,
+        )
+    parameters = asdict(config.chat)
+    seed = parameters.pop("seed")
+    return generate_chats(ChatParams(**parameters), Streams(seed).generator("workload", 0))
+
+
+def split_documents(num_documents: int, config: SplitConfig) -> Split:
+    """Divide documents into train, validation and test.
+
+    Raises:
+        ValueError: if a part would be empty, or the fold does not exist.
+    """
+    if num_documents < 3:
+        raise ValueError(
+            f"A split needs at least 3 documents (train, validation, test); there are "
+            f"{num_documents}."
+        )
+    if config.kind == "leave_one_out":
+        if not 0 <= config.fold < num_documents:
+            raise ValueError(f"fold {config.fold} is outside 0..{num_documents - 1}.")
+        validation = (config.fold + 1) % num_documents
+        rest = (i for i in range(num_documents) if i not in (config.fold, validation))
+        return Split(tuple(rest), (validation,), (config.fold,))
+    order = Streams(DATA_SEED).generator("workload", 1).permutation(num_documents).tolist()
+    num_validation = max(1, round(config.validation_frac * num_documents))
+    num_test = max(1, round(config.test_frac * num_documents))
+    if num_validation + num_test >= num_documents:
+        raise ValueError(
+            f"validation_frac {config.validation_frac} and test_frac {config.test_frac} leave none "
+            f"of {num_documents} documents for training."
+        )
+    cut = num_documents - num_validation - num_test
+    return Split(
+        tuple(sorted(order[:cut])),
+        tuple(sorted(order[cut : cut + num_validation])),
+        tuple(sorted(order[cut + num_validation :])),
+    )
+
+
+def build_tables(
+    workload: Workload,
+    split: Split,
+    config: WorkloadConfig,
+    *,
+    embedder: Embedder | None = None,
+    cache_folder: Path | None = None,
+) -> Tables:
+    """Sample episodes and tensorise each part.
+
+    Args:
+        workload: the documents.
+        split: which of them are in which part.
+        config: how documents become episodes.
+        embedder: None for the configured one, with its cache on disk.
+        cache_folder: where tables are kept; None for the default cache.
+    """
+    embedder = embedder or CachedEmbedder(make_embedder(config.embedder))
+    folder = (cache_folder or default_cache_folder()) / "tables"
+    train_documents = [workload.documents[i] for i in split.train]
+    statistics = fit_lexical_statistics(train_documents)
+    parts = {
+        "train": (train_documents, config.train_episodes),
+        "validation": (
+            [workload.documents[i] for i in split.validation],
+            config.validation_episodes,
+        ),
+        "test": ([workload.documents[i] for i in split.test], config.test_episodes),
+    }
+    streams = Streams(DATA_SEED)
+    tables: dict[str, EpisodeTable] = {}
+    for number, (part, (documents, count)) in enumerate(parts.items()):
+        episodes = sample_episodes(
+            documents,
+            window_pages=config.window_pages,
+            max_queries=config.max_queries,
+            ask=config.ask,
+            episodes_per_document=count,
+            rng=streams.generator("evaluation" if part != "train" else "workload", 2, number),
+            include_unanswerable=config.include_unanswerable,
+        )
+        tables[part] = cached_table(
+            folder, documents, episodes, embedder, statistics, name=workload.name
+        )
+    return Tables(**tables)
+
+
+def data_record(workload: Workload, tables: Tables) -> dict[str, Any]:
+    """What a run stores about its data: provenance, repairs, hashes of the tables."""
+    return {
+        "workload": workload.name,
+        "provenance": workload.provenance,
+        "repairs": workload.repairs,
+        "tables": {
+            "train": tables.train.content_hash(),
+            "validation": tables.validation.content_hash(),
+            "test": tables.test.content_hash(),
+        },
+    }
+
+
+@functools.cache
+def example_table() -> EpisodeTable:
+    """A few generated chats with hashed embeddings: no model, no data, a second to build."""
+    workload = generate_chats(ChatParams(num_documents=4), np.random.default_rng(DATA_SEED))
+    documents = workload.documents
+    episodes = sample_episodes(
+        documents,
+        window_pages=100,
+        max_queries=10,
+        ask="interleaved",
+        episodes_per_document=25,
+        rng=np.random.default_rng(DATA_SEED),
+    )
+    statistics = fit_lexical_statistics(documents)
+    return build_table(documents, episodes, HashingEmbedder(), statistics, name=workload.name)

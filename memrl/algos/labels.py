@@ -1,0 +1,198 @@
+"""What every legal operation would gain over YIELD: training labels from the known needs.
+
+    RETRIEVE  share of the present needs it newly covers, less what its eviction loses, less its
+    cost NEXT      what the next candidates hold, less what the present ones hold, times
+    `realization`,
+              less its cost
+    SEARCH    the same for the candidates that the page as focus would stage
+    STORE     shares of later queries that need the page while it would be absent and before the
+              archive drops it, less retrieving it then, times `realization`, less its cost
+    EVICT     what losing the victim would cost, less what losing this page would; at a query, where
+              YIELD evicts nothing, less its cost
+
+What candidates hold is the best share of an absent need among them, less retrieving it. Staging
+others gives up the present ones (there is no way back to them), so it is their difference that
+counts; going round in circles then sums to nothing but its cost. `realization` is the share of such
+later value that a policy which errs will realise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from memrl.actions import ActionLayout, Op
+from memrl.foresight import absent_needs, future_value, is_in, shares
+from memrl.memory.paging import EMPTY
+from memrl.options import PagingOptions
+from memrl.privileged import PrivilegedState
+from memrl.staging import stage
+from memrl.state import PagingState, TableTensors
+
+
+def gain_labels(
+    privileged: PrivilegedState,
+    table: TableTensors,
+    options: PagingOptions,
+    *,
+    realization: float,
+) -> Tensor:
+    """Gain of each action over YIELD, in reward.
+
+    Args:
+        privileged: the hidden truth of B decision points.
+        table: the tensors of their table.
+        options: resolved options.
+        realization: see the module docstring.
+
+    Returns:
+        (B, A) float32; meaningful for legal actions only, 0 for YIELD.
+    """
+    state, reward = privileged.state, options.reward
+    layout = ActionLayout(state.slot_page.shape[1], state.candidate_page.shape[1])
+    share = reward.evidence * shares(privileged.needs)  # (B,)
+    absent = absent_needs(privileged)  # (B, R)
+    victim = state.victim_rows()
+    victim_page = torch.where(victim, state.slot_page, EMPTY).amax(dim=1, keepdim=True)  # (B, 1)
+    victim_loss = _loss(privileged, options, victim_page, realization)  # (B, 1)
+
+    gains = torch.zeros((len(share), layout.num_actions), device=share.device)
+    held = _held(state.candidate_page, absent, share, reward.retrieve)
+    held_next = _held(_next_page(privileged), absent, share, reward.retrieve)
+    gains[:, Op.NEXT] = realization * (held_next - held) - reward.next
+    if options.evict_scope == "any" or options.admission == "optional":
+        loss = _loss(privileged, options, state.slot_page, realization)  # (B, N)
+        gains[:, layout.block(Op.EVICT)] = torch.where(
+            state.at_query[:, None], -reward.evict - loss, victim_loss - loss
+        )
+    if options.store_scope == "any":
+        value = _stored_value(
+            privileged, options, state.slot_page, _queue_place(state), realization
+        )
+    else:
+        now = torch.zeros_like(victim_page)
+        value = victim * _stored_value(privileged, options, victim_page, now, realization)
+    gains[:, layout.block(Op.STORE)] = value - reward.store
+    held_found = _held_by_search(privileged, table, options, absent, share)
+    gains[:, layout.block(Op.SEARCH)] = realization * (held_found - held[:, None]) - reward.search
+    fits = state.slot_size[:, :-1].sum(dim=1, keepdim=True) + state.candidate_size
+    is_full = (state.slot_page[:, :-1] >= 0).all(dim=1, keepdim=True)
+    pushes_out = (fits > int(options.capacity)) | is_full
+    gains[:, layout.block(Op.RETRIEVE)] = (
+        share[:, None] * is_in(state.candidate_page, absent)
+        - pushes_out * victim_loss
+        - reward.retrieve
+        - reward.tokens * _candidate_tokens(privileged, table)
+    )
+    return gains
+
+
+def _candidate_tokens(privileged: PrivilegedState, table: TableTensors) -> Tensor:
+    state = privileged.state
+    first = table.page_offset[state.document] + state.first_page
+    return table.page_tokens[first[:, None] + state.candidate_page.clamp(min=0)]
+
+
+def _archive_events(privileged: PrivilegedState, options: PagingOptions) -> Tensor:
+    """(B,) events for which archival would keep a page stored now, at the pace of stores so far."""
+    clock = privileged.state.clock
+    if options.archival_capacity is None:
+        return torch.full_like(clock, torch.iinfo(torch.int64).max)
+    pace = privileged.stores.clamp(min=1) / clock.clamp(min=1)
+    return (options.archival_capacity / pace).long()
+
+
+def _queue_place(state: PagingState) -> Tensor:
+    """(B, N) place in the FIFO queue, 0 for the victim; 0 where nothing is resident.
+
+    Every event brings at most one page, which pushes out about one: the place is also about the
+    number of events for which the page stays.
+    """
+    resident = state.slot_page >= 0
+    resident[:, -1] = False
+    order = torch.where(resident, state.slot_sequence, torch.iinfo(torch.int64).max)
+    return torch.where(resident, order.argsort(dim=1).argsort(dim=1), 0)
+
+
+def _stored_value(
+    privileged: PrivilegedState,
+    options: PagingOptions,
+    page: Tensor,
+    absent_after: Tensor,
+    realization: float,
+) -> Tensor:
+    """(B, M) what an archived copy of each page is expected to bring."""
+    value = future_value(
+        privileged,
+        page,
+        absent_after=absent_after,
+        retrieve_cost=options.reward.retrieve,
+        archive_events=_archive_events(privileged, options),
+    )
+    return realization * options.reward.evidence * value
+
+
+def _loss(
+    privileged: PrivilegedState, options: PagingOptions, page: Tensor, realization: float
+) -> Tensor:
+    """(B, M) what taking each page out of main context now would cost."""
+    state = privileged.state
+    archived = state.archived.gather(1, page.clamp(min=0))
+    now = torch.zeros_like(page)
+    always = torch.full_like(state.clock, torch.iinfo(torch.int64).max)
+    gone, kept = (
+        future_value(privileged, page, absent_after=now, retrieve_cost=cost, archive_events=always)
+        for cost in (0.0, options.reward.retrieve)
+    )
+    later = torch.where(archived, gone - kept, realization * gone)
+    present = shares(privileged.needs)[:, None] * is_in(page, privileged.needs)
+    return options.reward.evidence * (later + present)
+
+
+def _next_page(privileged: PrivilegedState) -> Tensor:
+    """(B, W) the ranking with all but the next K hits blanked."""
+    num_candidates = max(privileged.state.candidate_page.shape[1], 1)
+    place = torch.arange(privileged.ranking.shape[1], device=privileged.ranking.device)
+    is_next = place // num_candidates == privileged.result_page[:, None] + 1
+    return torch.where(is_next, privileged.ranking, EMPTY)
+
+
+def _held(pages: Tensor, absent: Tensor, share: Tensor, retrieve_cost: float) -> Tensor:
+    """(B,) share of an absent need among pages (B, M), less retrieving it; 0 where none is."""
+    holds = is_in(pages, absent).any(dim=1)
+    return holds * (share - retrieve_cost).clamp(min=0.0)
+
+
+def _held_by_search(
+    privileged: PrivilegedState,
+    table: TableTensors,
+    options: PagingOptions,
+    absent: Tensor,
+    share: Tensor,
+) -> Tensor:
+    """(B, N) what the first K hits would hold if each slot's page became the focus.
+
+    Rankings are computed only where an absent need can be reached at all.
+    """
+    state = privileged.state
+    num_rows = state.slot_page.shape[1]
+    held = torch.zeros(state.slot_page.shape, device=share.device)
+    reachable = absent != EMPTY
+    if options.stage_from == "archival":
+        reachable &= state.archived.gather(1, absent.clamp(min=0))
+    useful = state.at_query & reachable.any(dim=1)
+    index = useful.nonzero()[:, 0].repeat_interleave(num_rows)
+    if not len(index) or not options.num_candidates:
+        return held
+    focus = state.slot_page[useful].flatten()  # (M * N,)
+    focused = replace(
+        state.rows(index),
+        focus=focus.clamp(min=0),
+        focus_is_query=torch.zeros_like(focus, dtype=torch.bool),
+    )
+    ranking = stage(focused, table, options)[0][:, : options.num_candidates]
+    found = _held(ranking, absent[index], share[index], options.reward.retrieve)
+    held[useful] = torch.where(focus >= 0, found, 0.0).view(-1, num_rows)
+    return held

@@ -1,0 +1,222 @@
+"""What a run is: frozen dataclasses, presets in YAML, overrides on the command line.
+
+    train.py --config configs/locomo.yaml --seed 3 --paging.capacity 8
+
+Later `--config` files and options win over earlier ones; an unknown key or a wrong type is an
+error. The resolved configuration is stored with the run. This module is the only one that knows the
+parser.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from memrl.options import PagingOptions
+
+
+class ConfigurationError(Exception):
+    """A configuration does not fit its data."""
+
+
+@dataclass(frozen=True)
+class ChatConfig:
+    """The generated chats; each field but `seed` is the generator's parameter of that name.
+
+    Attributes:
+        num_documents: conversations to generate.
+        num_sessions: sessions of a conversation.
+        turns_per_session: mean turns of a session.
+        facts_per_document: facts that the speakers state about themselves.
+        update_frac: share of the changeable asked facts that a later turn replaces.
+        multi_evidence_frac: questions that need several turns, per asked fact.
+        distractor_frac: statements about third parties, per fact.
+        paraphrase: probability that a question shares no content word with its evidence.
+        seed: of the generator; the data stays the same for all training seeds.
+    """
+
+    num_documents: int = 40
+    num_sessions: int = 8
+    turns_per_session: int = 22
+    facts_per_document: int = 26
+    update_frac: float = 0.4
+    multi_evidence_frac: float = 0.25
+    distractor_frac: float = 0.3
+    paraphrase: float = 0.5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class WorkloadConfig:
+    """Which documents, and how they become episodes.
+
+    Attributes:
+        name: "chat" (generated, needs no data) or "locomo".
+        data_dir: folder laid out like the public data sets; None for the variable MEMRL_DATA.
+        ask: "interleaved": each question at a random time after its evidence; "end": all of them
+            after the last page of the window.
+        window_pages: consecutive pages of a document that make an episode.
+        max_queries: most questions of an episode.
+        train_episodes, validation_episodes, test_episodes: episodes drawn from each document.
+        include_unanswerable: also ask questions that pay no evidence.
+        correct_evidence, mask_wrong_answers: apply LoCoMo's errata.
+        embedder: "hashing", a sentence-transformers model, or a folder with one.
+        chat: parameters of the generator.
+    """
+
+    name: Literal["chat", "locomo"] = "chat"
+    data_dir: str | None = None
+    ask: Literal["interleaved", "end"] = "interleaved"
+    window_pages: int = 150
+    max_queries: int = 10
+    train_episodes: int = 100
+    validation_episodes: int = 40
+    test_episodes: int = 40
+    include_unanswerable: bool = False
+    correct_evidence: bool = True
+    mask_wrong_answers: bool = True
+    embedder: str = "all-MiniLM-L6-v2"
+    chat: ChatConfig = field(default_factory=ChatConfig)
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How documents are divided; never by question.
+
+    Attributes:
+        kind: "fractions": a seeded shuffle cut at the fractions. "leave_one_out": document `fold`
+            is the test set, the next one the validation set, all others train.
+        validation_frac, test_frac: shares of documents.
+        fold: which document is left out.
+    """
+
+    kind: Literal["fractions", "leave_one_out"] = "fractions"
+    validation_frac: float = 0.15
+    test_frac: float = 0.3
+    fold: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Size of the set network.
+
+    Attributes:
+        hidden: width of every layer.
+        dropout: share of units dropped in training.
+    """
+
+    hidden: int = 64
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Gain regression with DAgger mixing.
+
+    Attributes:
+        rounds: rounds of collecting states and fitting.
+        episodes_per_round: training episodes played per round.
+        updates_per_round: gradient steps per round; few of them regularise.
+        batch_size: decisions per gradient step.
+        learning_rate, weight_decay: of AdamW.
+        gain_scale: reward that one unit of the network's output stands for.
+        realization: share of a stored page's later value that labels count on.
+        heuristic_frac: share of each later round's episodes that heuristics play.
+        exploration: probability that the learner's decision is replaced by a random legal one while
+            states are collected.
+    """
+
+    rounds: int = 4
+    episodes_per_round: int = 240
+    updates_per_round: int = 250
+    batch_size: int = 1024
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    gain_scale: float = 0.1
+    realization: float = 0.6
+    heuristic_frac: float = 0.25
+    exploration: float = 0.02
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is tried on validation.
+
+    Attributes:
+        top_k: values of k for the retrieving heuristics.
+        prior_thresholds: thresholds of the prior rule, as quantiles of the training pages' scores.
+        store_offsets: offsets of the tuned control, in reward.
+    """
+
+    top_k: tuple[int, ...] = (1, 2, 3, 5, 8)
+    prior_thresholds: tuple[float, ...] = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+    store_offsets: tuple[float, ...] = (
+        -0.08, -0.05, -0.03, -0.02, -0.015, -0.01, -0.005, 0.0, 0.005, 0.01, 0.02,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run of `train.py`.
+
+    Attributes:
+        name: name of the preset; folder and wandb group of its runs.
+        seed: seed of everything learned; data and evaluation episodes do not depend on it.
+        runs_dir: where run folders are made.
+        if_used: what to do when the run folder exists: refuse, or append a number to its name.
+        resume: continue an interrupted run in its folder.
+        folds: leave one document out in turn, a run for each, and a table over all of them.
+        device: "auto" takes CUDA when there is one.
+        num_envs: episodes played side by side.
+        wandb_mode: None respects WANDB_MODE, and is offline without it.
+        workload, split, paging, network, learner, evaluation: the groups below.
+    """
+
+    name: str = "default"
+    seed: int = 0
+    runs_dir: str = "runs"
+    if_used: Literal["refuse", "number"] = "refuse"
+    resume: bool = False
+    folds: bool = False
+    device: str = "auto"
+    num_envs: int = 256
+    wandb_mode: Literal["online", "offline", "disabled"] | None = None
+    workload: WorkloadConfig = field(default_factory=WorkloadConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    paging: PagingOptions = field(default_factory=PagingOptions)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    learner: LearnerConfig = field(default_factory=LearnerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def parse_config(arguments: Sequence[str] | None = None) -> RunConfig:
+    """Read presets and overrides; exits with a message on `--help` and on any mistake.
+
+    Args:
+        arguments: command line without the program's name; None for `sys.argv`.
+    """
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(
+        prog="train.py",
+        usage="train.py [--config PRESET.yaml ...] [--group.key value ...] (see --help)",
+        description="Learn a memory policy and score it beside others.",
+    )
+    parser.add_argument("--config", action="config", help="a preset; may be given several times")
+    parser.add_class_arguments(RunConfig, None)
+    try:
+        values = parser.instantiate_classes(parser.parse_args(arguments))
+    except ValueError as error:  # a value of the right type that no run could use
+        parser.error(str(error))
+    names = [entry.name for entry in dataclasses.fields(RunConfig)]
+    return RunConfig(**{name: values[name] for name in names})
+
+
+def run_settings(config: RunConfig) -> dict[str, Any]:
+    """What defines a run's results: the configuration less what may differ when it is resumed."""
+    settings = dataclasses.asdict(config)
+    for name in ("runs_dir", "if_used", "resume", "folds", "device", "wandb_mode"):
+        del settings[name]
+    return settings

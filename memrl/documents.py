@@ -1,0 +1,119 @@
+"""What a workload is before it is tensorised: documents, and episodes over them.
+
+A loader or generator produces `Document`s; `memrl.table` turns them, once, into arrays. Text lives
+here and in the rendered views only; no policy network and no observation space ever sees it.
+
+Identifiers of the source (`source_id`) are kept for reports. They never reach an observation: some
+data sets leak the answer through them (LongMemEval's evidence ids contain the word "answer").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class PageKind(IntEnum):
+    """What a page is made of; a surface feature of the observation."""
+
+    TEXT = 0
+    CAPTIONED_IMAGE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The unit moved between tiers: one message, passage or key-value pair.
+
+    Attributes:
+        text: what the page says, without a speaker prefix.
+        speaker: who says it, or "" where nobody speaks.
+        role: index of the speaker within the document (0 for the first one).
+        kind: see `PageKind`.
+        session: 0-based index of the session the page belongs to.
+        timestamp: date of the session as the source writes it, or "".
+        source_id: identifier in the source; for reports only.
+    """
+
+    text: str
+    speaker: str = ""
+    role: int = 0
+    kind: PageKind = PageKind.TEXT
+    session: int = 0
+    timestamp: str = ""
+    source_id: str = ""
+
+    @property
+    def rendered(self) -> str:
+        """The page as a reader, an embedder and a lexical index see it."""
+        return f"{self.speaker}: {self.text}" if self.speaker else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A question about earlier pages of the same document.
+
+    Attributes:
+        text: the question.
+        needs: indices into `Document.pages` of the pages that hold the evidence, sorted, unique.
+        category: the source's own name of the kind of question.
+        answers: accepted gold answers; empty where the source has none or they are masked as wrong.
+        answerable: False for questions that the document cannot answer; they pay no evidence.
+        source_id: identifier in the source; for reports only.
+    """
+
+    text: str
+    needs: tuple[int, ...]
+    category: str = ""
+    answers: tuple[str, ...] = ()
+    answerable: bool = True
+    source_id: str = ""
+
+    @property
+    def pays_evidence(self) -> bool:
+        """Whether evidence recall is defined for this query."""
+        return self.answerable and bool(self.needs)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A conversation (or other ordered pages) with its queries: one cluster of statistics."""
+
+    document_id: str
+    pages: tuple[Page, ...]
+    queries: tuple[Query, ...]
+    speakers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """A window of a document, and when each chosen query is asked.
+
+    Attributes:
+        document: index of the document in its list.
+        first_page: index of the first page of the window in `Document.pages`.
+        num_pages: length of the window; pages arrive in order.
+        queries: pairs (`num_arrived`, `query`): the query with index `query` in `Document.queries`
+            is asked when `num_arrived` pages of the window have arrived; sorted by `num_arrived`.
+    """
+
+    document: int
+    first_page: int
+    num_pages: int
+    queries: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Documents with their provenance.
+
+    Attributes:
+        name: short name ("locomo", "chat").
+        documents: the documents.
+        provenance: where the data comes from: file names, sha256, generator parameters; JSON-able.
+        repairs: what a loader mended or dropped, as `description -> count`; printed by programs.
+    """
+
+    name: str
+    documents: tuple[Document, ...]
+    provenance: dict[str, object] = field(default_factory=dict)
+    repairs: dict[str, int] = field(default_factory=dict)

@@ -1,0 +1,58 @@
+"""What is written down while an episode is played: reward terms, operations, answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from memrl.actions import Op
+
+REWARD_TERMS = (
+    "evidence",
+    "cost/store",
+    "cost/evict",
+    "cost/retrieve",
+    "cost/search",
+    "cost/next",
+    "cost/tokens",
+    "cost/illegal",
+)
+"""Names of the reward's terms, in the order of every array of reward terms."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredQuery:
+    """One query that has been answered.
+
+    Attributes:
+        query: index in the document. category: index into `table.text.categories`.
+        evidence: share of its needs in main context, or None where evidence is not defined.
+        stored, staged, retrieved: shares of the needs outside main context when the query was asked
+            that were then archived, were shown as candidates, were retrieved.
+        absent: number of those needs.
+    """
+
+    query: int
+    category: int
+    evidence: float | None
+    absent: int
+    stored: float
+    staged: float
+    retrieved: float
+
+
+@dataclass(slots=True)
+class EpisodeLog:
+    """What happened in an episode so far.
+
+    Attributes:
+        operations: legal operations that the policy chose, by kind (forced YIELDs are not counted).
+        illegal: illegal actions. answers: one record a query.
+        tokens_retrieved: tokens that RETRIEVE brought into main context.
+        tokens_read: tokens in main context, summed over answered queries.
+    """
+
+    operations: dict[Op, int] = field(default_factory=lambda: dict.fromkeys(Op, 0))
+    illegal: int = 0
+    answers: list[AnsweredQuery] = field(default_factory=list)
+    tokens_retrieved: int = 0
+    tokens_read: int = 0

@@ -1,0 +1,1 @@
+"""How policies are scored: one path for all of them."""

@@ -1,0 +1,117 @@
+"""Put finished runs together, or play a run's policies on another workload.
+
+    python -m memrl.evaluation merge runs/locomo/seed0 runs/locomo/seed1 runs/locomo/seed2
+    python -m memrl.evaluation transfer runs/chat/seed0 --config configs/locomo.yaml
+
+`merge` averages the seeds within each document before anything else. `transfer` plays on every
+document of the other workload, each with the lexical statistics of its own fold's training
+documents: what is learned, the page scorer and all thresholds come from the run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from envs.batched import BatchedPaging
+from envs.workloads.tables import build_tables, load_workload, split_documents
+from memrl.checkpoint import CheckpointError
+from memrl.config import RunConfig, parse_config
+from memrl.evaluation import lineup, summary, terminal
+from memrl.evaluation.lineup import Arena
+from memrl.evaluation.summary import Entry
+from memrl.options import RewardWeights
+from memrl.policies.base import Contestant
+from memrl.policies.clairvoyant import Clairvoyant
+from memrl.policies.heuristics import StoreAndRetrieve, YieldOnly
+from memrl.progress import progress_bar
+from memrl.run_files import replace_text, strict_json
+from memrl.saved import SavedRun, load_run
+
+
+def merge_runs(folders: list[Path], out: Path | None) -> None:
+    """Summarise the records of several finished runs as one table."""
+    for folder in folders:
+        if not (folder / "episodes.jsonl").exists():
+            raise CheckpointError(f"The run {folder} has no episodes.jsonl: it is not finished.")
+    entries = summary.merge([summary.read_entries(folder / "episodes.jsonl") for folder in folders])
+    _report(entries, " + ".join(folder.as_posix() for folder in folders), out)
+
+
+def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
+    """Play a run's policies on another workload's documents."""
+    run = load_run(folder)
+    workload = load_workload(config.workload)
+    runs = []
+    with progress_bar("documents", len(workload.documents)) as advance:
+        for fold in range(len(workload.documents)):
+            split = replace(config.split, kind="leave_one_out", fold=fold)
+            tables = build_tables(
+                workload, split_documents(len(workload.documents), split), config.workload
+            )
+            options = config.paging.resolved(**tables.train.medians())
+            table = tables.test.with_prior(run.scorer.logits(tables.test))
+            contestants = _contestants(run, options.reward)
+            played = Arena(table, options, BatchedPaging).play(contestants)
+            pairs = zip(contestants, played, strict=True)
+            runs.append([Entry.of(*pair, run.config.seed) for pair in pairs])
+            advance(1)
+    title = f"{folder.as_posix()} played on {config.workload.name}"
+    _report(summary.merge(runs), title, out)
+
+
+def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
+    offset = run.settings[lineup.LEARNED_OFFSET]
+    rule = run.settings[lineup.PRIOR_RULE]
+    return [
+        Contestant(lineup.FIFO, YieldOnly()),
+        Contestant(
+            lineup.PRIOR_RULE,
+            StoreAndRetrieve(top_k=rule["top_k"], store_threshold=rule["threshold"]),
+            settings=rule,
+        ),
+        Contestant(lineup.LEARNED, run.policy),
+        Contestant(lineup.LEARNED_OFFSET, replace(run.policy, **offset), settings=offset),
+        Contestant(lineup.CLAIRVOYANT, Clairvoyant(reward)),
+    ]
+
+
+def _report(entries: list[Entry], title: str, out: Path | None) -> None:
+    results = summary.summarize(entries, lineup.CONTROLS)
+    terminal.print_table(results, title)
+    terminal.print_paired(results)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        summary.write_entries(out / "episodes.jsonl", entries)
+        replace_text(out / "results.json", strict_json(results, indent=1) + "\n")
+        replace_text(out / "results.md", terminal.markdown_table(results) + "\n")
+
+
+def main() -> int:
+    """Parse the command line and run it; exit status 1 on errors."""
+    parser = argparse.ArgumentParser(prog="python -m memrl.evaluation", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    merging = commands.add_parser("merge", help="one table from several finished runs")
+    merging.add_argument("runs", type=Path, nargs="+")
+    transferring = commands.add_parser("transfer", help="play a run on another workload")
+    transferring.add_argument("run", type=Path)
+    for command in (merging, transferring):
+        command.add_argument("--out", type=Path, help="folder for results.json and results.md")
+    arguments, rest = parser.parse_known_args()
+    if rest and arguments.command == "merge":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        if arguments.command == "merge":
+            merge_runs(arguments.runs, arguments.out)
+        else:
+            transfer(arguments.run, parse_config(rest), arguments.out)
+    except (CheckpointError, ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,181 @@
+"""Who plays, and with what settings: every free number is chosen on the validation episodes.
+
+A line of the lineup is a list of contestants that differ in their settings only. `choose` plays all
+of them on validation and keeps the best, so that no heuristic and no control is tuned on test.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from memrl.config import EvaluationConfig
+from memrl.evaluation.play import EpisodeRecord, PagingGroup, play
+from memrl.options import STAGINGS, PagingOptions
+from memrl.policies.base import Contestant, Policy
+from memrl.policies.clairvoyant import Clairvoyant
+from memrl.policies.heuristics import CacheEviction, StoreAndRetrieve, UniformRandom, YieldOnly
+from memrl.policies.network import GreedyGain
+from memrl.privileged import PrivilegedState
+from memrl.table import EpisodeTable
+
+Line = list[Contestant]
+MakeGroup = Callable[[EpisodeTable, PagingOptions, int], PagingGroup]
+"""Makes `num_envs` episodes of a table to be stepped together; programs hand it in."""
+
+FIFO = "FIFO, no storage"
+PRIOR_RULE = "prior rule"
+LEARNED = "gain regression"
+LEARNED_OFFSET = "gain regression + store offset"
+CLAIRVOYANT = "clairvoyant"
+CONTROLS = (LEARNED, LEARNED_OFFSET, PRIOR_RULE, FIFO)
+"""Whom every other policy is compared with, pair by pair."""
+
+
+def heuristic_lines(
+    config: EvaluationConfig, prior_logits: npt.NDArray[np.float32], generator: torch.Generator
+) -> list[Line]:
+    """Every policy that has no network.
+
+    Args:
+        config: the settings to try.
+        prior_logits: (P,) out-of-fold scores of the training pages; thresholds are their quantiles.
+        generator: for the random policy.
+    """
+    thresholds = np.quantile(prior_logits, config.prior_thresholds).round(3).tolist()
+    prior_line = [
+        Contestant(
+            PRIOR_RULE,
+            StoreAndRetrieve(top_k=k, store_threshold=threshold),
+            overrides={"staging": "hybrid_neighbours"},
+            settings={"top_k": k, "threshold": threshold},
+        )
+        for threshold in thresholds
+        for k in config.top_k
+    ]
+    store_all = [
+        [
+            Contestant(
+                f"store all, top-k {staging.replace('_', ' + ')}",
+                StoreAndRetrieve(top_k=k),
+                overrides={"staging": staging},
+                settings={"top_k": k},
+            )
+            for k in config.top_k
+        ]
+        for staging in STAGINGS
+    ]
+    return [
+        [Contestant("random", UniformRandom(generator))],
+        [Contestant(FIFO, YieldOnly())],
+        [Contestant("LRU, no storage", CacheEviction("recency"), {"evict_scope": "any"})],
+        [Contestant("LFU, no storage", CacheEviction("frequency"), {"evict_scope": "any"})],
+        [Contestant("MemGPT queue", YieldOnly(), {"evict_fraction": 0.5})],
+        *store_all,
+        prior_line,
+    ]
+
+
+def learned_lines(policy: GreedyGain, config: EvaluationConfig) -> list[Line]:
+    """The learned policy, and the control that every table carries: a tuned store offset."""
+    return [
+        [Contestant(LEARNED, policy)],
+        [
+            Contestant(
+                LEARNED_OFFSET,
+                replace(policy, store_offset=offset),
+                settings={"store_offset": offset},
+            )
+            for offset in config.store_offsets
+        ],
+    ]
+
+
+def bound_lines(options: PagingOptions) -> list[Line]:
+    """What a policy that sees the needs attains."""
+    return [[Contestant(CLAIRVOYANT, Clairvoyant(options.reward))]]
+
+
+class Arena:
+    """Plays contestants on the episodes of one table, all through the same path.
+
+    Contestants that play under the same options are played side by side, each in its own rows.
+
+    Args:
+        table: the episodes. options: resolved options of the preset. make_group: see `MakeGroup`.
+    """
+
+    def __init__(self, table: EpisodeTable, options: PagingOptions, make_group: MakeGroup) -> None:
+        self.table = table
+        self.options = options
+        self._make_group = make_group
+
+    def play(self, contestants: Sequence[Contestant]) -> list[list[EpisodeRecord]]:
+        """Play all episodes of the table with each contestant, under its own overrides."""
+        by_options: dict[PagingOptions, list[int]] = {}
+        for number, contestant in enumerate(contestants):
+            options = replace(self.options, **contestant.overrides)
+            by_options.setdefault(options, []).append(number)
+        episodes = list(range(self.table.num_episodes))
+        played: dict[int, list[EpisodeRecord]] = {}
+        for options, numbers in by_options.items():
+            group = self._make_group(self.table, options, len(numbers) * len(episodes))
+            policies = SideBySide([contestants[number].policy for number in numbers])
+            records = play(group, policies, episodes * len(numbers))
+            for place, number in enumerate(numbers):
+                played[number] = records[place * len(episodes) : (place + 1) * len(episodes)]
+                for record in played[number]:
+                    record.decision_s = policies.decision_s(place)
+        return [played[number] for number in range(len(contestants))]
+
+    def choose(self, line: Sequence[Contestant]) -> Contestant:
+        """The contestant of a line with the highest mean return; the first among equals."""
+        if len(line) == 1:
+            return line[0]
+        returns = [sum(record.episode_return for record in records) for records in self.play(line)]
+        return line[int(np.argmax(returns))]
+
+
+class SideBySide:
+    """Several policies, each playing an equal share of the rows.
+
+    Args:
+        policies: the first plays the first share, and so on.
+    """
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self._policies = policies
+        self._seconds = [0.0] * len(policies)
+        self._decisions = [0] * len(policies)
+        self.is_privileged = any(policy.is_privileged for policy in policies)
+
+    def act(
+        self,
+        observation: Mapping[str, Tensor],
+        action_mask: Tensor,
+        privileged: PrivilegedState | None = None,
+    ) -> Tensor:
+        """Let each policy act on its rows; see `Policy.act`."""
+        share = len(action_mask) // len(self._policies)
+        actions = []
+        for number, policy in enumerate(self._policies):
+            rows = slice(number * share, (number + 1) * share)
+            start = time.perf_counter()
+            seen = {name: value[rows] for name, value in observation.items()}
+            truth = None
+            if policy.is_privileged and privileged is not None:
+                truth = privileged.rows(torch.arange(len(action_mask))[rows])
+            actions.append(policy.act(seen, action_mask[rows], truth).cpu())
+            self._seconds[number] += time.perf_counter() - start
+            self._decisions[number] += int(action_mask[rows, 1:].any(dim=1).sum())
+        return torch.cat(actions)
+
+    def decision_s(self, number: int) -> float:
+        """Mean seconds per decision of one of the policies, amortised over its rows."""
+        return self._seconds[number] / max(self._decisions[number], 1)

@@ -1,0 +1,233 @@
+"""The one scoring path: a policy plays episodes, each leaves a record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from memrl.actions import ActionLayout, Op
+from memrl.episode_log import EpisodeLog
+from memrl.options import PagingOptions
+from memrl.policies.base import Policy
+from memrl.privileged import PrivilegedState
+from memrl.table import EpisodeTable
+
+Observation = Mapping[str, Tensor]
+
+
+class StepResult(Protocol):
+    """What a step of a group of episodes gives; see `envs.lockstep.LockstepResult`."""
+
+    @property
+    def observation(self) -> dict[str, Tensor]:
+        """Observations of all rows."""
+        ...
+
+    @property
+    def reward_terms(self) -> npt.NDArray[np.float64]:
+        """(B, terms)."""
+        ...
+
+    @property
+    def terminated(self) -> npt.NDArray[np.bool_]:
+        """(B,)."""
+        ...
+
+
+class PagingGroup(Protocol):
+    """A group of episodes stepped together; see `envs.lockstep.LockstepPaging`."""
+
+    @property
+    def table(self) -> EpisodeTable:
+        """The workload."""
+        ...
+
+    @property
+    def options(self) -> PagingOptions:
+        """Resolved options."""
+        ...
+
+    @property
+    def num_envs(self) -> int:
+        """B."""
+        ...
+
+    @property
+    def layout(self) -> ActionLayout:
+        """The action space."""
+        ...
+
+    @property
+    def reward_names(self) -> tuple[str, ...]:
+        """Names of the reward terms."""
+        ...
+
+    def reset(
+        self, episodes: Sequence[int], rows: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
+        """Begin episodes in rows."""
+        ...
+
+    def step(self, actions: npt.NDArray[np.int64]) -> StepResult:
+        """Play one action in every running row."""
+        ...
+
+    def privileged_state(self) -> PrivilegedState:
+        """The hidden truth of all rows."""
+        ...
+
+    def log(self, row: int) -> EpisodeLog:
+        """What happened so far in a row's episode."""
+        ...
+
+
+@dataclass
+class EpisodeRecord:
+    """How one episode went; JSON-able by `dataclasses.asdict`.
+
+    Attributes:
+        episode: number in the table. document: its cluster, the document's id in the source.
+        num_queries: queries asked. num_scored: those that pay evidence.
+        evidence: summed evidence of the scored queries, unweighted.
+        reward_terms: summed weighted terms by name; their sum is `episode_return`.
+        operations: chosen operations by lower-case name; forced moves are not counted.
+        illegal: illegal actions. decisions: decision points. events: length of the episode.
+        tokens_retrieved: tokens brought in by RETRIEVE. tokens_read: tokens in main context, summed
+            over answered queries.
+        decision_s: mean seconds that the policy took per decision, amortised over the batch; filled
+            in by `memrl.evaluation.lineup.Arena`.
+        funnel: over needs outside main context when asked: `absent`, and of those `stored`,
+            `staged`, `retrieved`; counts.
+        evidence_by_category: category -> [summed evidence, scored queries].
+    """
+
+    episode: int
+    document: str
+    num_queries: int
+    num_scored: int
+    evidence: float
+    reward_terms: dict[str, float]
+    operations: dict[str, int]
+    illegal: int
+    decisions: int
+    events: int
+    tokens_retrieved: int
+    tokens_read: int
+    decision_s: float
+    funnel: dict[str, float]
+    evidence_by_category: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def episode_return(self) -> float:
+        """Undiscounted sum of rewards."""
+        return sum(self.reward_terms.values())
+
+
+OnDecision = Callable[[Observation, PrivilegedState | None, npt.NDArray[np.bool_]], None]
+"""Called before each step: the observation, the hidden truth (if asked for), the running rows."""
+
+
+def play(
+    group: PagingGroup,
+    policy: Policy,
+    episodes: Sequence[int],
+    *,
+    on_decision: OnDecision | None = None,
+    needs_privileged: bool = False,
+    on_finished: Callable[[int], None] | None = None,
+) -> list[EpisodeRecord]:
+    """Play every episode once.
+
+    Episodes are divided over the rows beforehand, so short ones are not favoured.
+
+    Args:
+        group: where they are played; its rows are reset.
+        policy: who plays.
+        episodes: numbers in the group's table.
+        on_decision: see `OnDecision`.
+        needs_privileged: hand the hidden truth to `on_decision`.
+        on_finished: called with 1 for each finished episode, for progress bars.
+
+    Returns:
+        One record an episode, in the order given.
+    """
+    queues = [list(range(row, len(episodes), group.num_envs)) for row in range(group.num_envs)]
+    current = [queue.pop(0) if queue else -1 for queue in queues]
+    running = np.array([position >= 0 for position in current])
+    rows = np.flatnonzero(running).tolist()
+    observation = group.reset([episodes[current[row]] for row in rows], rows)
+    tallies = [_Tally(len(group.reward_names)) for _ in queues]
+    records: dict[int, EpisodeRecord] = {}
+    while running.any():
+        wants_truth = policy.is_privileged or needs_privileged
+        privileged = group.privileged_state() if wants_truth else None
+        if on_decision is not None:
+            on_decision(observation, privileged if needs_privileged else None, running)
+        seen = privileged if policy.is_privileged else None
+        actions = policy.act(observation, observation["action_mask"], seen).cpu().numpy()
+        result = group.step(actions)
+        observation = result.observation
+        for row in np.flatnonzero(running).tolist():
+            tallies[row].add(result.reward_terms[row])
+        ended = np.flatnonzero(running & result.terminated).tolist()
+        for row in ended:
+            records[current[row]] = _record(group, row, episodes[current[row]], tallies[row])
+            tallies[row] = _Tally(len(group.reward_names))
+            current[row] = queues[row].pop(0) if queues[row] else -1
+            running[row] = current[row] >= 0
+            if on_finished is not None:
+                on_finished(1)
+        again = [row for row in ended if running[row]]
+        if again:
+            observation = group.reset([episodes[current[row]] for row in again], again)
+    return [records[position] for position in range(len(episodes))]
+
+
+class _Tally:
+    """What a row has earned in its present episode."""
+
+    def __init__(self, num_terms: int) -> None:
+        self.terms = np.zeros(num_terms)
+        self.decisions = 0
+
+    def add(self, terms: npt.NDArray[np.float64]) -> None:
+        self.terms += terms
+        self.decisions += 1
+
+
+def _record(group: PagingGroup, row: int, episode: int, tally: _Tally) -> EpisodeRecord:
+    table, log = group.table, group.log(row)
+    scored = [answer for answer in log.answers if answer.evidence is not None]
+    by_category: dict[str, list[float]] = {}
+    for answer in scored:
+        tally_of = by_category.setdefault(table.text.categories[answer.category], [0.0, 0.0])
+        tally_of[0] += answer.evidence or 0.0
+        tally_of[1] += 1.0
+    funnel = {
+        "absent": float(sum(answer.absent for answer in scored)),
+        "stored": sum(answer.stored * answer.absent for answer in scored),
+        "staged": sum(answer.staged * answer.absent for answer in scored),
+        "retrieved": sum(answer.retrieved * answer.absent for answer in scored),
+    }
+    return EpisodeRecord(
+        episode=episode,
+        document=table.text.document_ids[int(table.episode_document[episode])],
+        num_queries=len(log.answers),
+        num_scored=len(scored),
+        evidence=float(sum(answer.evidence or 0.0 for answer in scored)),
+        reward_terms=dict(zip(group.reward_names, tally.terms.tolist(), strict=True)),
+        operations={op.name.lower(): log.operations[op] for op in Op},
+        illegal=log.illegal,
+        decisions=tally.decisions,
+        events=int(table.episode_num_events[episode]),
+        tokens_retrieved=log.tokens_retrieved,
+        tokens_read=log.tokens_read,
+        decision_s=0.0,
+        funnel=funnel,
+        evidence_by_category=by_category,
+    )

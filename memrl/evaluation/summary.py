@@ -1,0 +1,243 @@
+"""From episode records to the numbers of a results section.
+
+Records of several runs (seeds, folds) are put together before they are summarised: the unit of
+every interval is the document, and within one all episodes and seeds are averaged first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memrl.evaluation import stats
+from memrl.evaluation.lineup import CLAIRVOYANT, FIFO
+from memrl.evaluation.play import EpisodeRecord
+from memrl.policies.base import Contestant
+
+RESULTS_SCHEMA = 1
+"""Version of the structure that `summarize` returns."""
+
+
+@dataclass
+class Entry:
+    """All records of one contestant.
+
+    Attributes:
+        name: of the contestant. is_privileged: it saw the needs.
+        overrides: options that it played under instead of the preset's.
+        settings: one mapping per run: what was chosen for it on validation.
+        records: of all runs. seeds: seed of the run of each record.
+    """
+
+    name: str
+    is_privileged: bool
+    overrides: dict[str, Any]
+    settings: list[dict[str, Any]]
+    records: list[EpisodeRecord]
+    seeds: list[int]
+
+    @classmethod
+    def of(cls, contestant: Contestant, records: list[EpisodeRecord], seed: int) -> Entry:
+        """Entry of one contestant in one run."""
+        return cls(
+            contestant.name,
+            contestant.policy.is_privileged,
+            dict(contestant.overrides),
+            [dict(contestant.settings)],
+            records,
+            [seed] * len(records),
+        )
+
+
+def merge(runs: Sequence[Sequence[Entry]]) -> list[Entry]:
+    """Put the entries of several runs together by name, in the order of the first run.
+
+    Raises:
+        ValueError: if the runs do not hold the same contestants.
+    """
+    merged = {entry.name: Entry(**{**vars(entry)}) for entry in runs[0]}
+    for run in runs[1:]:
+        if {entry.name for entry in run} != set(merged):
+            raise ValueError("The runs do not hold the same policies and cannot be put together.")
+        for entry in run:
+            into = merged[entry.name]
+            into.settings = into.settings + entry.settings
+            into.records = into.records + entry.records
+            into.seeds = into.seeds + entry.seeds
+    return list(merged.values())
+
+
+def summarize(entries: Sequence[Entry], controls: Sequence[str], seed: int = 0) -> dict[str, Any]:
+    """Summarise entries; the structure of `results.json`.
+
+    Args:
+        entries: all contestants, played on the same episodes.
+        controls: names of entries that every other one is compared with, pairwise by episode.
+        seed: of the bootstrap.
+
+    Returns:
+        `schema`, `clusters` (document ids), `num_seeds`, `policies` (one mapping each, see
+        `_policy_summary`), `paired` (differences in reward per question; see
+        `stats.PairedSummary`).
+    """
+    by_name = {entry.name: entry for entry in entries}
+    returns = {name: _mean_return(entry) for name, entry in by_name.items()}
+    policies = []
+    for entry in entries:
+        row = _policy_summary(entry, np.random.default_rng(seed))
+        if FIFO in returns and CLAIRVOYANT in returns:
+            mine, floor, bound = returns[entry.name], returns[FIFO], returns[CLAIRVOYANT]
+            score = stats.normalized_score(mine, floor, bound)
+            row["normalized_score"] = None if np.isnan(score) else score
+            row["regret"] = stats.regret(mine, bound)
+        policies.append(row)
+    paired = [
+        {"policy": entry.name, "control": control} | _paired(entry, by_name[control])
+        for control in controls
+        if control in by_name
+        for entry in entries
+        if entry.name != control
+    ]
+    return {
+        "schema": RESULTS_SCHEMA,
+        "clusters": sorted({record.document for record in entries[0].records}),
+        "num_seeds": len(set(entries[0].seeds)),
+        "policies": policies,
+        "paired": paired,
+    }
+
+
+def reward_per_question(record: EpisodeRecord) -> float:
+    """Return of an episode over the number of queries that pay evidence; NaN without any."""
+    return record.episode_return / record.num_scored if record.num_scored else float("nan")
+
+
+def mean_reward_per_question(records: Sequence[EpisodeRecord]) -> float:
+    """Mean over the episodes with queries that pay evidence."""
+    return float(np.mean([reward_per_question(r) for r in records if r.num_scored]))
+
+
+def _scored(entry: Entry) -> list[EpisodeRecord]:
+    return [record for record in entry.records if record.num_scored]
+
+
+def _mean_return(entry: Entry) -> float:
+    """Mean reward per question, every document counted once."""
+    records = _scored(entry)
+    values = [reward_per_question(record) for record in records]
+    by_cluster = stats.cluster_means(values, [record.document for record in records])
+    return float(np.mean(list(by_cluster.values())))
+
+
+def _policy_summary(entry: Entry, rng: np.random.Generator) -> dict[str, Any]:
+    """Numbers of one policy; all "per question" counts are over queries that pay evidence."""
+    records = _scored(entry)
+    clusters = [record.document for record in records]
+    rewards = [reward_per_question(record) for record in records]
+    recalls = [record.evidence / record.num_scored for record in records]
+    questions = sum(record.num_scored for record in records)
+    funnel = _sum([record.funnel for record in entry.records])
+    absent = funnel.pop("absent", 0.0)
+    categories: dict[str, list[float]] = {}
+    for record in records:
+        for category, (evidence, count) in record.evidence_by_category.items():
+            tally = categories.setdefault(category, [0.0, 0.0])
+            tally[0] += evidence
+            tally[1] += count
+    return {
+        "name": entry.name,
+        "is_privileged": entry.is_privileged,
+        "overrides": entry.overrides,
+        "settings": entry.settings,
+        "episodes": len(records),
+        "questions": questions,
+        "reward_per_question": asdict(stats.summarize_clusters(rewards, clusters, rng)),
+        "reward_per_question_iqm": stats.iqm(rewards),
+        "evidence_recall": asdict(stats.summarize_clusters(recalls, clusters, rng)),
+        "evidence_recall_by_category": {
+            category: evidence / count for category, (evidence, count) in sorted(categories.items())
+        },
+        "operations_per_question": {
+            name: count / questions
+            for name, count in _sum([record.operations for record in records]).items()
+        },
+        "reward_terms_per_question": {
+            name: total / questions
+            for name, total in _sum([record.reward_terms for record in records]).items()
+        },
+        "illegal_actions": sum(record.illegal for record in entry.records),
+        "tokens_read_per_question": sum(record.tokens_read for record in records) / questions,
+        "tokens_retrieved_per_question": sum(r.tokens_retrieved for r in records) / questions,
+        "decision_ms": 1e3 * float(np.mean([record.decision_s for record in entry.records])),
+        "absent_needs_per_question": absent / questions,
+        "funnel": {name: count / absent if absent else None for name, count in funnel.items()},
+    }
+
+
+def _sum(mappings: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for mapping in mappings:
+        for name, value in mapping.items():
+            total[name] = total.get(name, 0.0) + value
+    return total
+
+
+def _paired(entry: Entry, control: Entry) -> dict[str, Any]:
+    """Difference in reward per question on the same episodes and seeds."""
+    records, others = _scored(entry), _scored(control)
+    if [(r.document, r.episode) for r in records] != [(r.document, r.episode) for r in others]:
+        raise ValueError(
+            f"{entry.name!r} and {control.name!r} were not played on the same episodes."
+        )
+    differences = [
+        reward_per_question(record) - reward_per_question(other)
+        for record, other in zip(records, others, strict=True)
+    ]
+    return asdict(stats.summarize_differences(differences, [r.document for r in records]))
+
+
+# ---------------------------------------------------------------------- disk
+
+
+def write_entries(path: Path, entries: Sequence[Entry]) -> None:
+    """Write one JSON line per contestant and episode."""
+    with path.open("w", encoding="utf-8") as file:
+        for entry in entries:
+            head = {
+                "policy": entry.name,
+                "is_privileged": entry.is_privileged,
+                "overrides": entry.overrides,
+                "settings": entry.settings[0],
+            }
+            for record, seed in zip(entry.records, entry.seeds, strict=True):
+                file.write(json.dumps(head | {"seed": seed} | {"record": asdict(record)}) + "\n")
+
+
+def read_entries(path: Path) -> list[Entry]:
+    """Read what `write_entries` wrote.
+
+    Raises:
+        ValueError: if a line is damaged; it names the file and the line.
+    """
+    entries: dict[str, Entry] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            record = EpisodeRecord(**row["record"])
+            name = row["policy"]
+            if name not in entries:
+                entries[name] = Entry(
+                    name, row["is_privileged"], row["overrides"], [row["settings"]], [], []
+                )
+            entries[name].records.append(record)
+            entries[name].seeds.append(row["seed"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"Line {number} of {path} is damaged ({error}); score the run again."
+            ) from error
+    return list(entries.values())

@@ -1,0 +1,115 @@
+"""The results table in the terminal, and the same as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from memrl.evaluation.lineup import LEARNED, LEARNED_OFFSET
+
+CONSOLE_WIDTH = 168
+FOCUS = (LEARNED, LEARNED_OFFSET)
+"""Policies whose paired differences are printed; the results file has all of them."""
+
+COLUMNS = (
+    "policy",
+    "reward / question",
+    "95 % interval",
+    "recall",
+    "normalised",
+    "stores / q",
+    "retrieves / q",
+    "other ops / q",
+    "tokens read / q",
+    "us / decision",
+)
+
+
+def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
+    """One row of text per policy, in the order of `COLUMNS`."""
+    return [_row(policy) for policy in results["policies"]]
+
+
+def print_table(results: Mapping[str, Any], title: str, console: Console | None = None) -> None:
+    """Print the results; what the intervals rest on stands below."""
+    table = Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
+    for row, policy in zip(table_rows(results), results["policies"], strict=True):
+        table.add_row(*row, style="dim" if policy["is_privileged"] else None)
+    table.caption = footnote(results)
+    (console or Console(width=CONSOLE_WIDTH)).print(table)
+
+
+def print_paired(results: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the differences between the learned policies and the others, document by document."""
+    table = Table(title="differences in reward / question, by document", title_justify="left")
+    for column in ("policy", "less", "mean", "95 % t-interval", "better in", "by document"):
+        table.add_column(column, no_wrap=column != "by document")
+    for pair in results["paired"]:
+        if pair["policy"] in FOCUS and pair["control"] != pair["policy"]:
+            table.add_row(*_paired_row(pair))
+    (console or Console(width=CONSOLE_WIDTH)).print(table)
+
+
+def _paired_row(pair: Mapping[str, Any]) -> list[str]:
+    interval, differences = pair["interval"], pair["cluster_differences"]
+    better = sum(value > 0 for value in differences.values())
+    return [
+        pair["policy"],
+        pair["control"],
+        f"{pair['estimate']:+.3f}",
+        f"{interval['low']:+.3f}..{interval['high']:+.3f}" if interval else "-",
+        f"{better}/{len(differences)}",
+        " ".join(f"{value:+.2f}" for value in differences.values())
+        if len(differences) < 20
+        else "",
+    ]
+
+
+def markdown_table(results: Mapping[str, Any]) -> str:
+    """The results as a Markdown table with its footnote."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
+    lines += ["| " + " | ".join(row) + " |" for row in table_rows(results)]
+    return "\n".join([*lines, "", footnote(results)])
+
+
+def footnote(results: Mapping[str, Any]) -> str:
+    """What the numbers rest on."""
+    clusters, seeds = len(results["clusters"]), results["num_seeds"]
+    policies = results["policies"]
+    note = (
+        f"{clusters} document{'s' if clusters > 1 else ''}, "
+        f"{seeds} seed{'s' if seeds > 1 else ''}, "
+        f"{policies[0]['episodes'] // seeds} episodes per seed."
+    )
+    if policies[0]["reward_per_question"]["interval"] is None:
+        return note + " Fewer than 6 documents: no interval is given."
+    return note + " Intervals: bootstrap over documents."
+
+
+def _row(policy: Mapping[str, Any]) -> list[str]:
+    reward = policy["reward_per_question"]
+    interval = reward["interval"]
+    operations = policy["operations_per_question"]
+    other = sum(operations[name] for name in ("next", "evict", "search"))
+    score = policy.get("normalized_score")
+    name = policy["name"]
+    options = {k: v for k, v in policy["overrides"].items() if k != "staging"}
+    if options:
+        name += " (" + ", ".join(f"{key}={value}" for key, value in options.items()) + ")"
+    return [
+        name,
+        f"{reward['estimate']:.3f}",
+        f"{interval['low']:.3f}..{interval['high']:.3f}" if interval else "-",
+        f"{policy['evidence_recall']['estimate']:.3f}",
+        "-" if score is None else f"{score:.3f}",
+        f"{operations['store']:.1f}",
+        f"{operations['retrieve']:.1f}",
+        f"{other:.1f}",
+        f"{policy['tokens_read_per_question']:.0f}",
+        f"{1e3 * policy['decision_ms']:.0f}",
+    ]

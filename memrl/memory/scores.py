@@ -1,0 +1,34 @@
+"""The one scale on which dense and lexical scores are stored and compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+SCORE_SCALE = 32767
+"""Quantised value of a score of 1: the largest int16, so that -1 and 1 are both exact."""
+
+
+def quantize_scores(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:
+    """Quantise scores in [-1, 1] to round(score * SCORE_SCALE), halves to even.
+
+    Integers compare alike on every device, so a ranking made from them is the same everywhere.
+    A score that rounding errors carried just outside [-1, 1] (a cosine of 1.0000001) is clipped.
+
+    Args:
+        scores: any shape, floating point.
+
+    Returns:
+        The same shape, int16.
+
+    Raises:
+        ValueError: if a score is NaN or infinite.
+    """
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            "Scores to quantise hold NaN or infinity: check the vectors they came from."
+        )
+    scaled: npt.NDArray[np.int16] = np.rint(np.clip(scores, -1.0, 1.0) * SCORE_SCALE).astype(
+        np.int16
+    )
+    return scaled

@@ -1,0 +1,187 @@
+"""The observation: one torch function with a batch axis, for both environments and the agent.
+
+`memrl.state.PagingState` is what an environment knows about B episodes in progress; `observe` turns
+it into what a policy may see. Needs, future events, gold answers and source ids are in neither. The
+legal actions are in `memrl.masks`.
+
+Axes: B episodes, N slot rows (`num_slots` + 1, the last one shows the arriving page), K candidate
+rows, W pages of the longest window, F = len(FEATURES), G = len(GLOBALS).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from memrl.focus import focus_page_row, of_query_focus, page_scores, resident_pages
+from memrl.memory.paging import EMPTY
+from memrl.memory.scores import SCORE_SCALE
+from memrl.options import PagingOptions
+from memrl.state import PagingState, TableTensors
+from memrl.table import QUERY_SURFACE, SURFACE
+
+FEATURES = (
+    "occupied",  # the row holds a page
+    "tokens_share",  # size / capacity, in the unit of capacity
+    "age",  # events since it came into main context / time_scale; 0 for candidates
+    "since_last_use",  # events since its last use / time_scale; 0 for candidates
+    "uses",  # uses since it came in / 4: queries whose search ranks it first among residents
+    "written_ago",  # pages that arrived after it / time_scale
+    "stored",  # archival holds a copy
+    "retrieved",  # brought in for this query
+    "victim",  # FIFO evicts it next
+    "arriving",  # waits to be let in
+    "from_recall",  # a candidate that only recall holds
+    "dense",  # cosine against the focus; 0 for a page that only recall holds
+    "lexical",  # share of the focus's BM25 upper bound
+    "previous_dense",  # the same scores of the pages before and after it in time,
+    "next_dense",  # while those are resident or stored
+    "previous_lexical",
+    "next_lexical",
+    "names_speaker",  # the focus names its speaker
+    "rank",  # 1 / (1 + row) among the candidates; 0 for slots
+    "prior",  # logit of the fitted page scorer / 4
+    *SURFACE,
+)
+"""Columns of `slots` and `candidates`; rows without a page are all 0."""
+
+GLOBALS = (
+    "under_pressure",
+    "at_query",
+    "focus_is_page",  # at a query: the focus was chosen with SEARCH
+    "occupancy",  # occupied / capacity
+    "slots_used",  # resident pages / num_slots
+    "archive_fill",  # archived / archival_capacity; with no limit, archived / 4 num_slots
+    "elapsed_events",  # / time_scale
+    "pages_arrived",  # / time_scale
+    "queries_asked",  # / 10
+    "operations_used",  # at this decision point / operation_budget
+    "retrieved_share",  # pages brought in for this query / 4
+    "candidates_share",  # candidate rows in use / K
+    "more_candidates",  # NEXT would show further ones
+    *(f"focus_{name}" for name in QUERY_SURFACE),
+)
+"""Entries of `globals`."""
+
+LIMIT = 10.0
+"""Observations are clipped to [-LIMIT, LIMIT]."""
+
+_COLUMN = {name: column for column, name in enumerate(FEATURES)}
+_QUERY_COLUMNS = [SURFACE.index(name) for name in QUERY_SURFACE]
+
+
+def observe(state: PagingState, table: TableTensors, options: PagingOptions) -> dict[str, Tensor]:
+    """Features of every row and of the situation; all float32 in [-LIMIT, LIMIT].
+
+    Args:
+        state: B episodes at a decision point.
+        table: the episodes' table on the same device.
+        options: resolved options.
+
+    Returns:
+        `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G).
+    """
+    num_rows = state.slot_page.shape[1]
+    rows = _row_features(state, table, options)
+    return {
+        "slots": rows[:, :num_rows],
+        "candidates": rows[:, num_rows:],
+        "globals": _global_features(state, table, options),
+    }
+
+
+def _row_features(state: PagingState, table: TableTensors, options: PagingOptions) -> Tensor:
+    """(B, N + K, F), slot rows before candidate rows."""
+    num_rows, num_candidates = state.slot_page.shape[1], state.candidate_page.shape[1]
+    page = torch.cat([state.slot_page, state.candidate_page], dim=1)  # (B, N + K)
+    safe = page.clamp(min=0)
+    row = (table.page_offset[state.document] + state.first_page)[:, None] + safe
+    archived = state.archived.gather(1, safe)
+    clock = state.clock[:, None]
+    slots, candidates = slice(None, num_rows), slice(num_rows, None)
+    features = table.page_surface.new_zeros((*page.shape, len(FEATURES)))
+
+    def put(name: str, values: Tensor | float, rows: slice = slice(None)) -> None:
+        features[:, rows, _COLUMN[name]] = values
+
+    put("occupied", 1.0)
+    size = torch.cat([state.slot_size, state.candidate_size], dim=1)
+    put("tokens_share", size / options.capacity)
+    put("age", (clock - state.slot_time_in) / options.time_scale, slots)
+    put("since_last_use", (clock - state.slot_last_use) / options.time_scale, slots)
+    put("uses", state.slot_uses / 4.0, slots)
+    put("written_ago", (state.pages_arrived[:, None] - 1 - page) / options.time_scale)
+    put("stored", archived)
+    put("retrieved", state.slot_retrieved, slots)
+    put("victim", state.victim_rows(), slots)
+    put("arriving", 1.0, slice(num_rows - 1, num_rows))
+    put("from_recall", ~archived[:, candidates], candidates)
+    _put_scores(put, state, table, page, archived)
+    rank = 1.0 / (1.0 + torch.arange(num_candidates, device=page.device))
+    put("rank", rank, candidates)
+    put("prior", table.page_prior[row] / 4.0)
+    features[..., -len(SURFACE) :] = table.page_surface[row]
+    return (features * (page >= 0)[..., None]).clamp_(-LIMIT, LIMIT)
+
+
+def _put_scores(
+    put: Callable[[str, Tensor], None],
+    state: PagingState,
+    table: TableTensors,
+    page: Tensor,
+    archived: Tensor,
+) -> None:
+    """Scores of every row's page and of its neighbours in time."""
+    width, num_slots = page.shape[1], state.slot_page.shape[1]
+    available = resident_pages(state) | state.archived
+    near = torch.cat([page - 1, page + 1], dim=1)
+    known = torch.cat([page, page], dim=1) >= 0
+    known &= (near >= 0) & (near < state.num_pages[:, None])
+    known &= available.gather(1, torch.where(known, near, 0))
+    looked_at = torch.cat([page, torch.where(known, near, EMPTY)], dim=1)
+    dense, lexical, named = page_scores(state, table, looked_at)
+    # What only recall holds was never embedded there.
+    dense[:, num_slots:width] *= archived[:, num_slots:]
+    dense_share, lexical_share = dense / SCORE_SCALE, lexical / SCORE_SCALE
+    put("dense", dense_share[:, :width])
+    put("lexical", lexical_share[:, :width])
+    put("previous_dense", dense_share[:, width : 2 * width])
+    put("next_dense", dense_share[:, 2 * width :])
+    put("previous_lexical", lexical_share[:, width : 2 * width])
+    put("next_lexical", lexical_share[:, 2 * width :])
+    put("names_speaker", named[:, :width])
+
+
+def _global_features(state: PagingState, table: TableTensors, options: PagingOptions) -> Tensor:
+    """(B, G)."""
+    num_candidates = max(state.candidate_page.shape[1], 1)
+    resident = (state.slot_page[:, :-1] >= 0).sum(dim=1)
+    num_slots = state.slot_page.shape[1] - 1
+    archive_places = options.archival_capacity
+    if archive_places is None:
+        archive_places = 4 * num_slots
+    page_surface = table.page_surface[focus_page_row(state, table)][:, _QUERY_COLUMNS]
+    focus_surface = torch.where(
+        state.focus_is_query[:, None],
+        of_query_focus(state, table, table.query_surface),
+        page_surface,
+    )
+    columns = [
+        ~state.at_query,
+        state.at_query,
+        state.at_query & ~state.focus_is_query,
+        state.slot_size[:, :-1].sum(dim=1) / options.capacity,
+        resident / num_slots,
+        state.archived.sum(dim=1) / max(archive_places, 1),
+        state.clock / options.time_scale,
+        state.pages_arrived / options.time_scale,
+        state.queries_asked / 10.0,
+        state.operations_used / options.operation_budget,
+        state.slot_retrieved.sum(dim=1) / 4.0,
+        (state.candidate_page >= 0).sum(dim=1) / num_candidates,
+        state.more_candidates,
+    ]
+    dynamic = torch.stack([column.float() for column in columns], dim=-1)
+    return torch.cat([dynamic, focus_surface], dim=-1).clamp(-LIMIT, LIMIT)

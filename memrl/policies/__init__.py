@@ -1,0 +1,1 @@
+"""Who can play: heuristics, clairvoyant, learned."""

@@ -1,0 +1,75 @@
+"""The one protocol of all policies, and what the evaluation calls them by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from memrl.actions import ActionLayout, Op
+from memrl.observation import FEATURES, GLOBALS
+from memrl.privileged import PrivilegedState
+
+FEATURE = {name: column for column, name in enumerate(FEATURES)}
+GLOBAL = {name: column for column, name in enumerate(GLOBALS)}
+
+
+class Policy(Protocol):
+    """Chooses one legal action for each of B decision points."""
+
+    @property
+    def is_privileged(self) -> bool:
+        """Whether `act` needs the hidden truth; such a policy is a bound, not a contestant."""
+        ...
+
+    def act(
+        self,
+        observation: Mapping[str, Tensor],
+        action_mask: Tensor,
+        privileged: PrivilegedState | None = None,
+    ) -> Tensor:
+        """Choose actions.
+
+        Args:
+            observation: `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G).
+            action_mask: (B, A) bool.
+            privileged: the hidden truth, given to privileged policies only.
+
+        Returns:
+            (B,) int64.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A policy under the name that its rows carry.
+
+    Attributes:
+        name: shown in tables; unique within one.
+        policy: who plays.
+        overrides: fields of `PagingOptions` that this contestant plays under instead of the
+            preset's (its own staging, say); shown beside its name.
+        settings: what was chosen for it on validation, and the like; JSON-able.
+    """
+
+    name: str
+    policy: Policy
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def layout_of(observation: Mapping[str, Tensor]) -> ActionLayout:
+    """The action space that belongs to an observation's shapes."""
+    return ActionLayout(observation["slots"].shape[1], observation["candidates"].shape[1])
+
+
+def first_legal(action_mask: Tensor, layout: ActionLayout, op: Op) -> tuple[Tensor, Tensor]:
+    """The first legal action of an operation: (B,) action, and (B,) bool whether there is one."""
+    block = action_mask[:, layout.block(op)]
+    if block.shape[1] == 0:
+        none = action_mask[:, 0] & False
+        return none.long(), none
+    return layout.start(op) + block.int().argmax(dim=1), block.any(dim=1)

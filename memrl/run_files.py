@@ -1,0 +1,148 @@
+"""How the files of a run folder are written and read back.
+
+JSON is strict here, so that any reader takes it: a number that is not finite becomes null. Files
+are replaced whole; only metrics are appended to, and there a torn last line is expected.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONFIG_FILE = "config.yaml"
+PROVENANCE_FILE = "provenance.json"
+METRICS_FILE = "metrics.jsonl"
+RESULTS_FILE = "results.json"
+
+
+class RunError(Exception):
+    """A run folder cannot be used as asked."""
+
+
+def plain(value: Any) -> Any:
+    """The value in types that JSON and YAML know: tuples and arrays as lists, paths as text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, Path):
+        return str(value)
+    # NumPy and torch alike: a scalar or a nested list.
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def strict_json(value: Any, indent: int | None = None) -> str:
+    """JSON text of a plain value; numbers that are not finite become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file so that it is there with the old or the new text, never with a part."""
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    temporary.replace(path)
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """YAML text of a plain configuration.
+
+    Raises:
+        RunError: if it holds something that YAML cannot.
+    """
+    try:
+        return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    except yaml.YAMLError as error:
+        raise RunError(f"The configuration cannot be written as YAML: {error}") from error
+
+
+def require_same_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise RunError unless the run in `folder` was started with this plain configuration."""
+    path = folder / CONFIG_FILE
+    if not path.exists():
+        raise RunError(f"There is no run to resume in {folder}: start it without --resume.")
+    try:
+        before = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is damaged ({error}): start the run again elsewhere.") from error
+    different = differing_keys(before, config)
+    if different:
+        raise RunError(
+            f"The run {folder} was started with another configuration; it differs in "
+            f"{', '.join(different)}: resume with the same values, or take another --name."
+        )
+
+
+def differing_keys(first: Any, second: Any) -> list[str]:
+    """Dotted keys whose values differ between two nested mappings, or that only one has."""
+    before, now = _dotted(first), _dotted(second)
+    missing = object()
+    return [
+        key
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key, missing) != now.get(key, missing)
+    ]
+
+
+def append_start(path: Path, record: Mapping[str, Any]) -> None:
+    """Add the provenance of one start to the list in `path`.
+
+    Raises:
+        RunError: if the file is there and not such a list.
+    """
+    starts: list[Any] = []
+    if path.exists():
+        try:
+            starts = [*json.loads(path.read_text(encoding="utf-8"))["starts"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{path} is damaged: start the run again elsewhere.") from error
+    replace_text(path, strict_json({"starts": [*starts, record]}, indent=1) + "\n")
+
+
+def read_metrics(path: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
+    """The metrics up to and including `last_step`, and how many bytes their lines take.
+
+    Raises:
+        RunError: if a line is damaged; a last one without its end was torn and is left out.
+    """
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    rows: list[dict[str, Any]] = []
+    kept_bytes = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            row = json.loads(line)
+            step = int(row["global_step"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunError(f"Line {number} of {path} is damaged: repair or delete it.") from error
+        if step > last_step:
+            break
+        rows.append(row)
+        kept_bytes += len(line)
+    return rows, kept_bytes
+
+
+def _dotted(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested mappings to {"a.b": leaf}."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat |= _dotted(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,58 @@
+"""What a finished run leaves behind: its policy, its page scorer, what was chosen on validation."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memrl.checkpoint import CheckpointError, load_checkpoint, load_module
+from memrl.config import RunConfig, parse_config
+from memrl.policies.network import GreedyGain, SetNetwork
+from memrl.policies.prior import PageScorer
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A finished run.
+
+    Attributes:
+        config: its resolved configuration.
+        policy: greedy play of the weights that validation chose.
+        scorer: the page scorer of its training documents.
+        settings: name of a contestant -> what was chosen for it on validation.
+    """
+
+    config: RunConfig
+    policy: GreedyGain
+    scorer: PageScorer
+    settings: dict[str, dict[str, Any]]
+
+
+def load_run(folder: Path) -> SavedRun:
+    """Load a finished run folder.
+
+    Raises:
+        CheckpointError: if the run is not finished, or its checkpoint is damaged.
+    """
+    results = folder / "results.json"
+    if not results.exists():
+        raise CheckpointError(
+            f"The run {folder} has no results.json: it is not finished; go on with "
+            "train.py --resume true."
+        )
+    config = parse_config(["--config", str(folder / "config.yaml")])
+    tensors, state = load_checkpoint(folder)
+    network = SetNetwork(config.network.hidden, config.network.dropout)
+    load_module(network, tensors, "best.")
+    weight = tensors["scorer.weight"].numpy().astype(np.float64)
+    policies = json.loads(results.read_text(encoding="utf-8"))["policies"]
+    return SavedRun(
+        config=config,
+        policy=GreedyGain(network, config.learner.gain_scale),
+        scorer=PageScorer(weight, state["scorer"]["bias"], state["scorer"]["penalty"]),
+        settings={policy["name"]: policy["settings"][0] for policy in policies},
+    )

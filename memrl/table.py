@@ -1,0 +1,261 @@
+"""`EpisodeTable`: a workload as arrays, built once; the only data input of the environments.
+
+Everything an environment can ask for stands here: events, page tokens, surface features, needs, and
+the scores of every search (query x page and page x page, dense and lexical), quantised once to
+int16 so that both environments rank alike. Nothing is embedded or scored in `step`. Text and source
+ids are kept beside the arrays, for rendering and reports only.
+
+Axes: D documents, P pages and Q queries over all documents, E episodes, T events of the longest
+episode, R needs of the neediest query. Pages of a document are stored one after the other, so page
+i of document d is row `page_offset[d] + i`; the score of a focus against it is
+`dense[score_base + i]` with `score_base` from `focus_score_base`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import safetensors
+from safetensors.numpy import load_file, save_file
+
+TABLE_VERSION = 1
+
+SURFACE = (
+    "role",
+    "kind",
+    "length",
+    "digits",
+    "capitals",
+    "question_marks",
+    "similarity_to_previous",
+)
+"""Columns of `page_surface`: static features of a page's text, each scaled to about [0, 1]."""
+
+QUERY_SURFACE = ("length", "digits", "capitals", "question_marks")
+"""Columns of `query_surface`; the same scaling as the columns of that name in `SURFACE`."""
+
+
+class Event(IntEnum):
+    """What happens next in an episode."""
+
+    MESSAGE = 0  # a page arrives; `event_index` is its index in the window
+    QUERY = 1  # something is asked; `event_index` is the query's index in the document
+
+
+class TableError(RuntimeError):
+    """A table on disk cannot be used."""
+
+
+@dataclass(frozen=True)
+class TableText:
+    """What the arrays cannot hold; never part of an observation.
+
+    Attributes:
+        pages: rendered text of every page, in the order of the page axis.
+        queries: text of every query.
+        answers: gold answers of every query.
+        document_ids, page_ids, query_ids: identifiers in the source.
+        categories: names that `query_category` indexes.
+    """
+
+    pages: list[str]
+    queries: list[str]
+    answers: list[list[str]]
+    document_ids: list[str]
+    page_ids: list[str]
+    query_ids: list[str]
+    categories: list[str]
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeTable:
+    """A tensorised workload; see the module docstring for the axes.
+
+    Attributes:
+        page_offset: (D+1,) int64, first row of each document on the page axis.
+        query_offset: (D+1,) int64, the same for queries.
+        page_score_base: (D,) int64, where a document's page x page block begins in `dense`.
+        query_score_base: (D,) int64, where its query x page block begins.
+        page_tokens: (P,) int32, tokens of each page.
+        page_surface: (P, len(SURFACE)) float32.
+        page_speaker: (P,) int64, index of the speaker within the document, -1 for none.
+        page_names: (P,) int64, bit i set when the page names speaker i of its document.
+        page_prior: (P,) float32, score of the fitted page scorer; 0 where none was fitted.
+        page_embedding: (P, dim) float16; query_embedding: (Q, dim) float16.
+        query_surface: (Q, len(QUERY_SURFACE)) float32.
+        query_names: (Q,) int64, like `page_names`.
+        query_needs: (Q, R) int32, page indices within the document, -1 padded.
+        query_pays: (Q,) bool, whether evidence is defined and paid for the query.
+        query_category: (Q,) int64, index into `text.categories`.
+        dense, lexical: (S,) int16, scores x 32767 of every focus against every page of its
+            document.
+        episode_document, episode_first_page, episode_num_pages, episode_num_events: (E,) int64.
+        event_kind, event_index: (E, T) int16, see `Event`; rows are 0-padded.
+        text: what is not an array.
+        meta: JSON-able provenance: version, workload, embedder, lexical statistics.
+    """
+
+    page_offset: npt.NDArray[np.int64]
+    query_offset: npt.NDArray[np.int64]
+    page_score_base: npt.NDArray[np.int64]
+    query_score_base: npt.NDArray[np.int64]
+    page_tokens: npt.NDArray[np.int32]
+    page_surface: npt.NDArray[np.float32]
+    page_speaker: npt.NDArray[np.int64]
+    page_names: npt.NDArray[np.int64]
+    page_prior: npt.NDArray[np.float32]
+    page_embedding: npt.NDArray[np.float16]
+    query_embedding: npt.NDArray[np.float16]
+    query_surface: npt.NDArray[np.float32]
+    query_names: npt.NDArray[np.int64]
+    query_needs: npt.NDArray[np.int32]
+    query_pays: npt.NDArray[np.bool_]
+    query_category: npt.NDArray[np.int64]
+    dense: npt.NDArray[np.int16]
+    lexical: npt.NDArray[np.int16]
+    episode_document: npt.NDArray[np.int64]
+    episode_first_page: npt.NDArray[np.int64]
+    episode_num_pages: npt.NDArray[np.int64]
+    episode_num_events: npt.NDArray[np.int64]
+    event_kind: npt.NDArray[np.int16]
+    event_index: npt.NDArray[np.int16]
+    text: TableText
+    meta: dict[str, Any]
+
+    # ------------------------------------------------------------------ sizes
+
+    @property
+    def num_documents(self) -> int:
+        """D."""
+        return len(self.page_offset) - 1
+
+    @property
+    def num_episodes(self) -> int:
+        """E."""
+        return len(self.episode_document)
+
+    @property
+    def max_pages(self) -> int:
+        """W: pages of the longest episode."""
+        return int(self.episode_num_pages.max(initial=0))
+
+    def episode_pages(self, episode: int) -> slice:
+        """Rows of an episode's window on the page axis."""
+        first = self.page_offset[self.episode_document[episode]] + self.episode_first_page[episode]
+        return slice(int(first), int(first + self.episode_num_pages[episode]))
+
+    def document_pages(self, document: int) -> slice:
+        """Rows of a document on the page axis."""
+        return slice(int(self.page_offset[document]), int(self.page_offset[document + 1]))
+
+    def needs_in_window(self, episode: int, query: int) -> tuple[int, ...]:
+        """Pages that a query of the episode's document needs, as indices in the window."""
+        document = self.episode_document[episode]
+        needs = self.query_needs[self.query_offset[document] + query]
+        first = int(self.episode_first_page[episode])
+        return tuple(int(need) - first for need in needs if need >= 0)
+
+    def medians(self) -> dict[str, float]:
+        """Medians over this table's episodes that `PagingOptions.resolved` takes fractions of."""
+        windows = [self.episode_pages(episode) for episode in range(self.num_episodes)]
+        tokens = [int(self.page_tokens[window].sum()) for window in windows]
+        return {
+            "median_episode_pages": float(np.median(self.episode_num_pages)),
+            "median_episode_tokens": float(np.median(tokens)),
+            "median_page_tokens": float(np.median(self.page_tokens)),
+        }
+
+    # ------------------------------------------------------------------ derived tables
+
+    def with_prior(self, prior: npt.NDArray[np.float32]) -> EpisodeTable:
+        """Return the table with `page_prior` replaced; (P,) float32."""
+        if prior.shape != self.page_prior.shape:
+            raise ValueError(f"prior has shape {prior.shape}, expected {self.page_prior.shape}.")
+        return dataclasses.replace(self, page_prior=prior.astype(np.float32))
+
+    # ------------------------------------------------------------------ disk
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Every array by its field name."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("text", "meta")
+        }
+
+    def content_hash(self) -> str:
+        """SHA-256 over all arrays, text and provenance."""
+        digest = hashlib.sha256(self._side_json().encode())
+        for name, array in sorted(self.arrays().items()):
+            digest.update(f"{name}:{array.dtype}:{array.shape};".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _side_json(self) -> str:
+        return json.dumps(
+            {"text": dataclasses.asdict(self.text), "meta": self.meta}, sort_keys=True
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file, atomically, with its content hash inside."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        side = {"side": self._side_json(), "sha256": self.content_hash()}
+        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays().items()}
+        partial = path.with_name(path.name + ".partial")
+        save_file(arrays, partial, metadata=side)
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> EpisodeTable:
+        """Read a table and check its content hash.
+
+        Raises:
+            TableError: if the file is missing, damaged, or of another version.
+        """
+        path = Path(path)
+        try:
+            with safetensors.safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+            side = json.loads(metadata["side"])
+            table = cls(**load_file(path), text=TableText(**side["text"]), meta=side["meta"])
+        except FileNotFoundError as error:
+            raise TableError(f"No episode table at {path}; build it with train.py.") from error
+        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            raise TableError(
+                f"The episode table at {path} is damaged or of another version ({error}); "
+                "delete it, it is rebuilt from the data."
+            ) from error
+        if table.meta.get("version") != TABLE_VERSION or table.content_hash() != metadata["sha256"]:
+            raise TableError(
+                f"The episode table at {path} is damaged or of another version (its content does "
+                "not match its hash); delete it, it is rebuilt from the data."
+            )
+        return table
+
+
+def focus_score_base(
+    table: EpisodeTable, document: int, *, query: int | None = None, page: int | None = None
+) -> int:
+    """Where a focus's scores begin in `dense` and `lexical`; add a page's index in the document.
+
+    Args:
+        table: the table.
+        document: document of the focus.
+        query: index of the query in the document, or None.
+        page: index of the page in the document, used when `query` is None.
+    """
+    num_pages = int(table.page_offset[document + 1] - table.page_offset[document])
+    if query is not None:
+        return int(table.query_score_base[document]) + query * num_pages
+    if page is None:
+        raise ValueError("A focus is a query or a page; both are None.")
+    return int(table.page_score_base[document]) + page * num_pages

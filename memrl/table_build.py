@@ -1,0 +1,281 @@
+"""Build an `EpisodeTable` from documents: tokenise, embed and score everything, once.
+
+The lexical statistics (idf, mean length) are passed in, fitted on the training split, and frozen;
+the whole table is cached by the hash of all that it is made from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from memrl.documents import Document, Episode
+from memrl.memory.bm25 import Bm25Statistics, bm25_scores
+from memrl.memory.embedders import Embedder
+from memrl.memory.scores import quantize_scores
+from memrl.memory.tokens import count_tokens
+from memrl.surface import speaker_index, speakers_named, text_surface
+from memrl.table import (
+    QUERY_SURFACE,
+    SURFACE,
+    TABLE_VERSION,
+    EpisodeTable,
+    Event,
+    TableError,
+    TableText,
+)
+
+
+def fit_lexical_statistics(documents: Sequence[Document]) -> Bm25Statistics:
+    """Fit idf and length statistics on the pages of the training documents."""
+    return Bm25Statistics.fit([page.rendered for doc in documents for page in doc.pages])
+
+
+def build_table(
+    documents: Sequence[Document],
+    episodes: Sequence[Episode],
+    embedder: Embedder,
+    statistics: Bm25Statistics,
+    *,
+    name: str,
+) -> EpisodeTable:
+    """Tensorise documents and episodes.
+
+    Args:
+        documents: what the episodes index; scores are computed within each document.
+        episodes: windows with their questions.
+        embedder: gives the unit-norm vectors whose products are the dense scores.
+        statistics: lexical statistics of the training split.
+        name: the workload's name, for provenance.
+
+    Raises:
+        ValueError: if there is no episode, or an episode reaches outside its document.
+    """
+    if not episodes:
+        raise ValueError(f"Workload {name!r} has no episode: nothing to tensorise.")
+    _check_episodes(documents, episodes)
+    page_texts = [page.rendered for doc in documents for page in doc.pages]
+    query_texts = [query.text for doc in documents for query in doc.queries]
+    vectors = embedder.embed(page_texts + query_texts)
+    page_vectors, query_vectors = vectors[: len(page_texts)], vectors[len(page_texts) :]
+    categories = sorted({query.category for doc in documents for query in doc.queries})
+    page_offset = _offsets(len(doc.pages) for doc in documents)
+    query_offset = _offsets(len(doc.queries) for doc in documents)
+    return EpisodeTable(
+        page_offset=page_offset,
+        query_offset=query_offset,
+        **_scores(documents, page_vectors, query_vectors, page_offset, query_offset, statistics),
+        page_tokens=np.array([max(1, count_tokens(text)) for text in page_texts], dtype=np.int32),
+        page_surface=_page_surface(documents, page_vectors, page_offset),
+        page_prior=np.zeros(len(page_texts), dtype=np.float32),
+        page_embedding=page_vectors.astype(np.float16),
+        query_embedding=query_vectors.astype(np.float16),
+        query_surface=np.array(
+            [text_surface(text) for text in query_texts], dtype=np.float32
+        ).reshape(-1, len(QUERY_SURFACE)),
+        **_speakers(documents),
+        query_needs=_needs(documents),
+        query_pays=np.array(
+            [q.pays_evidence for doc in documents for q in doc.queries], dtype=bool
+        ),
+        query_category=np.array(
+            [categories.index(q.category) for doc in documents for q in doc.queries], dtype=np.int64
+        ),
+        **_events(episodes),
+        text=TableText(
+            pages=page_texts,
+            queries=query_texts,
+            answers=[list(q.answers) for doc in documents for q in doc.queries],
+            document_ids=[doc.document_id for doc in documents],
+            page_ids=[page.source_id for doc in documents for page in doc.pages],
+            query_ids=[q.source_id for doc in documents for q in doc.queries],
+            categories=categories,
+        ),
+        meta={
+            "version": TABLE_VERSION,
+            "workload": name,
+            "embedder": embedder.name,
+            "lexical_sha256": _sha256(statistics.to_dict()),
+        },
+    )
+
+
+def cached_table(
+    folder: Path | None,
+    documents: Sequence[Document],
+    episodes: Sequence[Episode],
+    embedder: Embedder,
+    statistics: Bm25Statistics,
+    *,
+    name: str,
+) -> EpisodeTable:
+    """Load the table made from exactly these inputs, or build and keep it.
+
+    Args:
+        folder: where tables are kept; None builds without keeping.
+        documents, episodes, embedder, statistics, name: as `build_table`.
+    """
+    if folder is None:
+        return build_table(documents, episodes, embedder, statistics, name=name)
+    key = _sha256(
+        {
+            "version": TABLE_VERSION,
+            "documents": [asdict(doc) for doc in documents],
+            "episodes": [asdict(episode) for episode in episodes],
+            "embedder": embedder.name,
+            "statistics": statistics.to_dict(),
+            "name": name,
+        }
+    )
+    path = folder / f"{key[:32]}.safetensors"
+    if path.exists():
+        try:
+            return EpisodeTable.load(path)
+        except TableError as error:
+            damaged = path.with_name(path.name + ".damaged")
+            warnings.warn(f"{error} It was moved to {damaged} and is rebuilt now.", stacklevel=2)
+            path.replace(damaged)
+    table = build_table(documents, episodes, embedder, statistics, name=name)
+    try:
+        table.save(path)
+    except OSError as error:
+        warnings.warn(f"The table cache {folder} cannot be written ({error}).", stacklevel=2)
+    return table
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _offsets(lengths: Any) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(list(lengths))]).astype(np.int64)
+
+
+def _check_episodes(documents: Sequence[Document], episodes: Sequence[Episode]) -> None:
+    for number, episode in enumerate(episodes):
+        document = documents[episode.document]
+        end = episode.first_page + episode.num_pages
+        if episode.num_pages < 1 or episode.first_page < 0 or end > len(document.pages):
+            raise ValueError(
+                f"Episode {number} spans pages {episode.first_page}..{end} of document "
+                f"{document.document_id!r}, which has {len(document.pages)}."
+            )
+        for _, query in episode.queries:
+            needs = document.queries[query].needs
+            if any(not episode.first_page <= need < end for need in needs):
+                raise ValueError(
+                    f"Episode {number} asks query {query} of document {document.document_id!r}, "
+                    "whose needs lie outside the window."
+                )
+
+
+def _scores(
+    documents: Sequence[Document],
+    page_vectors: npt.NDArray[np.float32],
+    query_vectors: npt.NDArray[np.float32],
+    page_offset: npt.NDArray[np.int64],
+    query_offset: npt.NDArray[np.int64],
+    statistics: Bm25Statistics,
+) -> dict[str, Any]:
+    """Quantised scores of each document, page x page before query x page, flattened."""
+    dense, lexical = [], []
+    page_base, query_base = [], []
+    base = 0
+    for number, document in enumerate(documents):
+        texts = [page.rendered for page in document.pages]
+        pages = page_vectors[page_offset[number] : page_offset[number + 1]]
+        queries = query_vectors[query_offset[number] : query_offset[number + 1]]
+        page_base.append(base)
+        base += len(pages) * len(pages)
+        query_base.append(base)
+        base += len(queries) * len(pages)
+        questions = [query.text for query in document.queries]
+        for focus_vectors, focus_texts in ((pages, texts), (queries, questions)):
+            dense.append(quantize_scores(focus_vectors @ pages.T).ravel())
+            lexical.append(quantize_scores(bm25_scores(focus_texts, texts, statistics)).ravel())
+    return {
+        "page_score_base": np.array(page_base, dtype=np.int64),
+        "query_score_base": np.array(query_base, dtype=np.int64),
+        "dense": np.concatenate(dense),
+        "lexical": np.concatenate(lexical),
+    }
+
+
+def _page_surface(
+    documents: Sequence[Document],
+    vectors: npt.NDArray[np.float32],
+    page_offset: npt.NDArray[np.int64],
+) -> npt.NDArray[np.float32]:
+    rows = []
+    for number, document in enumerate(documents):
+        for index, page in enumerate(document.pages):
+            row = int(page_offset[number]) + index
+            previous = float(vectors[row] @ vectors[row - 1]) if index else 0.0
+            rows.append((min(page.role, 1), int(page.kind), *text_surface(page.text), previous))
+    return np.array(rows, dtype=np.float32).reshape(-1, len(SURFACE))
+
+
+def _speakers(documents: Sequence[Document]) -> dict[str, Any]:
+    page_speaker = [speaker_index(page, doc.speakers) for doc in documents for page in doc.pages]
+    page_names = [
+        speakers_named(page.text, doc.speakers) for doc in documents for page in doc.pages
+    ]
+    query_names = [
+        speakers_named(query.text, doc.speakers) for doc in documents for query in doc.queries
+    ]
+    return {
+        "page_speaker": np.array(page_speaker, dtype=np.int64),
+        "page_names": np.array(page_names, dtype=np.int64),
+        "query_names": np.array(query_names, dtype=np.int64),
+    }
+
+
+def _needs(documents: Sequence[Document]) -> npt.NDArray[np.int32]:
+    queries = [query for document in documents for query in document.queries]
+    width = max((len(query.needs) for query in queries), default=0)
+    needs = np.full((len(queries), max(width, 1)), -1, dtype=np.int32)
+    for row, query in enumerate(queries):
+        needs[row, : len(query.needs)] = query.needs
+    return needs
+
+
+def _events(episodes: Sequence[Episode]) -> dict[str, Any]:
+    """Event rows: pages in order, each query right after its `num_arrived`-th page."""
+    rows = []
+    for episode in episodes:
+        row = []
+        asked = 0
+        for arrived in range(episode.num_pages + 1):
+            while asked < len(episode.queries) and episode.queries[asked][0] == arrived:
+                row.append((Event.QUERY, episode.queries[asked][1]))
+                asked += 1
+            if arrived < episode.num_pages:
+                row.append((Event.MESSAGE, arrived))
+        if asked < len(episode.queries):
+            raise ValueError(f"An episode's queries are not in order of time: {episode.queries}.")
+        rows.append(row)
+    longest = max(len(row) for row in rows)
+    kind = np.zeros((len(rows), longest), dtype=np.int16)
+    index = np.zeros((len(rows), longest), dtype=np.int16)
+    for number, row in enumerate(rows):
+        kind[number, : len(row)] = [event for event, _ in row]
+        index[number, : len(row)] = [argument for _, argument in row]
+    return {
+        "episode_document": np.array([e.document for e in episodes], dtype=np.int64),
+        "episode_first_page": np.array([e.first_page for e in episodes], dtype=np.int64),
+        "episode_num_pages": np.array([e.num_pages for e in episodes], dtype=np.int64),
+        "episode_num_events": np.array([len(row) for row in rows], dtype=np.int64),
+        "event_kind": kind,
+        "event_index": index,
+    }

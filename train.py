@@ -1,0 +1,271 @@
+"""Learn a memory policy, and score it beside others on documents that it never saw.
+
+    python train.py --config configs/default.yaml                 # generated chats, no data needed
+    python train.py --config configs/locomo.yaml --split.fold 2   # one conversation left out
+    python train.py --config configs/locomo.yaml --folds true     # each left out in turn
+    python train.py --config configs/locomo.yaml --seed 3 --paging.capacity 8
+    python train.py --config configs/default.yaml --resume true   # go on after Ctrl-C
+
+Writes runs/<name>/seed<k>/: config.yaml, provenance.json, metrics.jsonl, checkpoint-<n>/,
+episodes.jsonl (a line per policy and episode), results.json, results.md, tables/, wandb/.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from envs.batched import BatchedPaging
+from envs.workloads import describe
+from envs.workloads.files import DataFileMissingError, DataFormatError
+from envs.workloads.tables import Tables, build_tables, data_record, load_workload, split_documents
+from memrl.algos.gain_regression import GainRegression
+from memrl.best import BestSoFar
+from memrl.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
+from memrl.documents import Workload
+from memrl.evaluation import lineup, summary, terminal
+from memrl.evaluation.lineup import Arena
+from memrl.evaluation.summary import Entry
+from memrl.interrupt import Interrupted, InterruptGuard
+from memrl.memory.embedders import EmbeddingModelError
+from memrl.policies.base import Contestant
+from memrl.policies.network import GreedyGain
+from memrl.policies.prior import PageScorer, fit_page_scorer
+from memrl.progress import progress_bar
+from memrl.provenance import collect_provenance
+from memrl.run_files import RunError
+from memrl.seeding import Streams
+from memrl.table import TableError
+from memrl.tracking import Run, run_folder, start_run
+
+LOG_EVERY = 25  # gradient steps
+USER_ERRORS = (
+    RunError,
+    CheckpointError,
+    TableError,
+    EmbeddingModelError,
+    DataFileMissingError,
+    DataFormatError,
+    ConfigurationError,
+)
+
+
+# ---------------------------------------------------------------------------------------- one run
+
+
+def run(config: RunConfig, workload: Workload, guard: InterruptGuard) -> list[Entry]:
+    """World, policy, learning, score; returns the records of every policy on the test episodes."""
+    folder = run_folder(Path(config.runs_dir), config.name, config.seed)
+    if config.resume and (folder / "results.json").exists():
+        print(f"{folder} is finished already; its records are used.")
+        return summary.read_entries(folder / "episodes.jsonl")
+
+    tables, scorer = build_world(config, workload)
+    options = config.paging.resolved(**tables.train.medians())
+    streams = Streams(config.seed)
+    record = open_run(config, data_record(workload, tables), streams)
+
+    with record:
+        # policy and learner
+        learner = GainRegression(
+            BatchedPaging(tables.train, options, config.num_envs),
+            config.network,
+            config.learner,
+            streams,
+            thresholds=np.quantile(tables.train.page_prior, (0.3, 0.5, 0.7)).tolist(),
+            device=pick_device(config.device),
+        )
+        parameters = sum(p.numel() for p in learner.network.parameters())
+        print(
+            f"{record.folder}: {parameters:,} parameters | "
+            f"{tables.train.num_episodes:,} training, {tables.validation.num_episodes} validation, "
+            f"{tables.test.num_episodes} test episodes | "
+            f"capacity {options.capacity} {options.unit}, {options.num_slots} slots, "
+            f"archive {options.archival_capacity}"
+        )
+        # learn, then score
+        validation = Arena(tables.validation, options, BatchedPaging)
+        policy = learn(config, record, learner, scorer, validation, guard)
+        test = Arena(tables.test, options, BatchedPaging)
+        entries = score(config, tables.train.page_prior, policy, validation, test, guard)
+        report(record, entries)
+    return entries
+
+
+def build_world(config: RunConfig, workload: Workload) -> tuple[Tables, PageScorer]:
+    """Three tables with statistics of the training documents, and the page scorer of these."""
+    try:
+        split = split_documents(len(workload.documents), config.split)
+        tables = build_tables(workload, split, config.workload)
+        scorer, own_logits = fit_page_scorer(tables.train)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    return Tables(
+        train=tables.train.with_prior(own_logits),
+        validation=tables.validation.with_prior(scorer.logits(tables.validation)),
+        test=tables.test.with_prior(scorer.logits(tables.test)),
+    ), scorer
+
+
+def open_run(config: RunConfig, data: dict[str, object], streams: Streams) -> Run:
+    """Open the run folder and its mirror."""
+    return start_run(
+        Path(config.runs_dir),
+        config.name,
+        config.seed,
+        run_settings(config),
+        collect_provenance(sys.argv, streams.describe(), data),
+        resume=config.resume
+        and run_folder(Path(config.runs_dir), config.name, config.seed).exists(),
+        if_used=config.if_used,
+        wandb_mode=config.wandb_mode,
+        group=config.name.split("-fold")[0],
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a configuration names; "auto" is CUDA when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+# ---------------------------------------------------------------------------------------- learn
+
+
+def learn(
+    config: RunConfig,
+    record: Run,
+    learner: GainRegression,
+    scorer: PageScorer,
+    validation: Arena,
+    guard: InterruptGuard,
+) -> GreedyGain:
+    """Alternate collecting and fitting; return the policy of the best round on validation."""
+    best = BestSoFar(learner.network)
+    num_updates, num_episodes = config.learner.updates_per_round, config.learner.episodes_per_round
+
+    def save() -> None:
+        tensors, state = learner.checkpoint()
+        best_tensors, best_state = best.checkpoint()
+        tensors |= best_tensors | {"scorer.weight": torch.from_numpy(scorer.weight)}
+        state |= {"best": best_state, "scorer": {"bias": scorer.bias, "penalty": scorer.penalty}}
+        save_checkpoint(record.folder, tensors, state)
+
+    if record.resumed:
+        tensors, state = load_checkpoint(record.folder)
+        with progress_bar("states again", (state["round"] + 1) * num_episodes) as advance:
+            learner.restore(tensors, state, guard.checking(advance))
+        best.restore(tensors, state["best"])
+        record.rewind(learner.global_step)
+    try:
+        for number in range(max(learner.round, 0), config.learner.rounds):
+            if learner.round == number and learner.update_index == num_updates:
+                continue  # the resumed run had finished this round
+            if learner.round < number:
+                with progress_bar(f"round {number}: states", num_episodes) as advance:
+                    learner.begin_round(guard.checking(advance))
+            with progress_bar(f"round {number}: fitting", num_updates) as advance:
+                advance(learner.update_index)
+                while learner.update_index < num_updates:
+                    loss = learner.update()
+                    if learner.update_index % LOG_EVERY == 0:
+                        record.log(learner.global_step, {"loss/gain": loss})
+                    guard.checking(advance)(1)
+            (records,) = validation.play([Contestant(lineup.LEARNED, learner.policy)])
+            reward = summary.mean_reward_per_question(records)
+            best.offer(reward, number)
+            record.log(
+                learner.global_step,
+                {"eval/reward_per_question": reward, "rollout/decisions": len(learner.dataset)},
+            )
+            print(f"round {number}: validation reward per question {reward:.3f}")
+            save()
+    except Interrupted:
+        save()
+        print(f"Interrupted; go on with --resume true. The checkpoint is in {record.folder}.")
+        raise
+    best.load_into_module()
+    checkpoints = sorted(record.folder.glob("checkpoint-*"))
+    record.log_artifact_files("checkpoint", "checkpoint", checkpoints)
+    return learner.policy
+
+
+# ---------------------------------------------------------------------------------------- score
+
+
+def score(
+    config: RunConfig,
+    prior_logits: npt.NDArray[np.float32],
+    policy: GreedyGain,
+    validation: Arena,
+    test: Arena,
+    guard: InterruptGuard,
+) -> list[Entry]:
+    """Choose every free number on validation, then play each contestant once on test."""
+    generator = Streams(config.seed).torch_generator("evaluation", 0)
+    lines = [
+        *lineup.heuristic_lines(config.evaluation, prior_logits, generator),
+        *lineup.learned_lines(policy, config.evaluation),
+        *lineup.bound_lines(test.options),
+    ]
+    contestants = []
+    with progress_bar("choosing on validation", len(lines)) as advance:
+        for line in lines:
+            contestants.append(validation.choose(line))
+            guard.checking(advance)(1)
+    print(f"scoring {len(contestants)} policies on {test.table.num_episodes} test episodes")
+    played = test.play(contestants)
+    return [Entry.of(*pair, config.seed) for pair in zip(contestants, played, strict=True)]
+
+
+def report(record: Run, entries: list[Entry]) -> None:
+    """Print the table a paper would print, and store it."""
+    results = summary.summarize(entries, lineup.CONTROLS)
+    terminal.print_table(results, title=f"{record.name}, held-out documents")
+    terminal.print_paired(results)
+    summary.write_entries(record.folder / "episodes.jsonl", entries)
+    (record.folder / "results.md").write_text(terminal.markdown_table(results) + "\n")
+    record.log_table("results", terminal.COLUMNS, terminal.table_rows(results))
+    record.finish(results)
+
+
+# ---------------------------------------------------------------------------------------- program
+
+
+def run_folds(config: RunConfig, workload: Workload, guard: InterruptGuard) -> None:
+    """Leave each document out in turn, and report on all of them together."""
+    runs = []
+    for fold in range(len(workload.documents)):
+        split = replace(config.split, kind="leave_one_out", fold=fold)
+        runs.append(
+            run(replace(config, name=f"{config.name}-fold{fold}", split=split), workload, guard)
+        )
+    with open_run(config, {"folds": len(runs)}, Streams(config.seed)) as record:
+        report(record, summary.merge(runs))
+
+
+def main() -> int:
+    """Run what the command line asks for; exit status 1 on errors, 130 after Ctrl-C."""
+    config = parse_config()
+    try:
+        workload = load_workload(config.workload)
+        print(describe(workload))
+        with InterruptGuard() as guard:
+            (run_folds if config.folds else run)(config, workload, guard)
+    except USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except (Interrupted, KeyboardInterrupt):
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
