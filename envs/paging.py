@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numbers
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -55,8 +55,9 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
     | `candidates` | (K, len(FEATURES)) | [-10, 10] float32 |
     | `globals` | (len(GLOBALS),) | [-10, 10] float32 |
     | `action_mask` | (2 + 3N + K,) | {0, 1} int8 |
-    | `slot_embeddings`, `candidate_embeddings`, `focus_embedding` | (N, dim), (K, dim), (dim,) |
-    only with `observe_embeddings` |
+    | `slot_embeddings` | (N, dim) | [-10, 10] float32; these three only by `observe_embeddings` |
+    | `candidate_embeddings` | (K, dim) | [-10, 10] float32 |
+    | `focus_embedding` | (dim,) | [-10, 10] float32 |
 
     Text is in `observation_text()` alone. Needs, future events and source ids are in none of them.
 
@@ -84,7 +85,7 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
     - v0: first version.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
+    metadata: dict[str, Any] = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
 
     def __init__(
         self,
@@ -106,7 +107,7 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
         self.options = self._lockstep.options
         self.layout = self._lockstep.layout
         self.action_space = spaces.Discrete(self.layout.num_actions)
-        self.observation_space = self._observation_space()
+        self.observation_space: spaces.Dict = self._observation_space()  # type: ignore[assignment]
         self._is_running = False
 
     def _observation_space(self) -> spaces.Dict:
@@ -177,7 +178,7 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
             raise ValueError(f"Action {value} is outside 0..{self.layout.num_actions - 1}.")
         return int(value)
 
-    def render(self) -> str | npt.NDArray[np.uint8] | None:  # type: ignore[override]
+    def render(self) -> str | npt.NDArray[np.uint8] | None:
         """Show the episode as text ("ansi") or as an (H, W, 3) uint8 image ("rgb_array")."""
         if self.render_mode is None:
             gymnasium.logger.warn("render() needs render_mode='ansi' or 'rgb_array' in gym.make.")

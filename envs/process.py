@@ -301,7 +301,8 @@ class PagingProcess:
     def _size(self, page: int) -> int:
         if self.options.unit == "pages":
             return 1
-        return min(self.page_tokens[page], int(self.options.capacity))
+        tokens: int = self.page_tokens[page]
+        return min(tokens, int(self.options.capacity))
 
     def slot_pages(self) -> list[int]:
         """(N,) page in each slot row, `EMPTY` for none; the last row is the arriving page."""
@@ -328,7 +329,7 @@ class PagingProcess:
             self.more_candidates,
             self.phase is Phase.QUERY,
             self.focus_is_query,
-            self.query if self.focus_is_query else self.focus_page,
+            self.focus_page if self.query is None or not self.focus_is_query else self.query,
             core.clock,
             self.pages_arrived,
             self.queries_asked,

@@ -123,19 +123,21 @@ class LearnerConfig:
         learning_rate, weight_decay: of AdamW.
         gain_scale: reward that one unit of the network's output stands for.
         realization: share of a stored page's later value that labels count on.
+        staging_realization: the same for evidence that NEXT or SEARCH would stage.
         heuristic_frac: share of each later round's episodes that heuristics play.
         exploration: probability that the learner's decision is replaced by a random legal one while
             states are collected.
     """
 
     rounds: int = 4
-    episodes_per_round: int = 240
+    episodes_per_round: int = 200
     updates_per_round: int = 250
-    batch_size: int = 1024
+    batch_size: int = 512
     learning_rate: float = 1e-3
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     gain_scale: float = 0.1
-    realization: float = 0.6
+    realization: float = 0.5
+    staging_realization: float = 0.2
     heuristic_frac: float = 0.25
     exploration: float = 0.02
 
@@ -150,10 +152,10 @@ class EvaluationConfig:
         store_offsets: offsets of the tuned control, in reward.
     """
 
-    top_k: tuple[int, ...] = (1, 2, 3, 5, 8)
-    prior_thresholds: tuple[float, ...] = (0.0, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+    top_k: tuple[int, ...] = (1, 2, 3, 5)
+    prior_thresholds: tuple[float, ...] = (0.2, 0.35, 0.5, 0.6, 0.7, 0.8, 0.9)
     store_offsets: tuple[float, ...] = (
-        -0.08, -0.05, -0.03, -0.02, -0.015, -0.01, -0.005, 0.0, 0.005, 0.01, 0.02,
+        -0.08, -0.05, -0.03, -0.02, -0.015, -0.01, -0.005, 0.0, 0.01,
     )  # fmt: skip
 
 

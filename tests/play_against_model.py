@@ -102,7 +102,12 @@ class SideBySide:
         log = self.lockstep.log(row)
         assert log.operations == model.operations
         assert log.illegal == model.illegal
-        assert [(answer.query, answer.evidence) for answer in log.answers] == model.answers
+        answers = [
+            (a.query, a.evidence, a.absent, a.stored, a.staged, a.retrieved) for a in log.answers
+        ]
+        assert answers == model.answers
+        assert log.tokens_retrieved == model.tokens_retrieved
+        assert log.tokens_read == model.tokens_read
         legal = mask_of(model.legal(), self.layout)
         mask = self.observation["action_mask"][row].numpy()
         assert np.array_equal(mask, legal), {

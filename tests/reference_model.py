@@ -41,7 +41,11 @@ class ModelEpisode:
         self.uses: dict[int, list[int]] = {}  # clocks of the uses of each resident page
         self.came_in: dict[int, int] = {}
         self.operations = dict.fromkeys(Op, 0)
-        self.answers: list[tuple[int, float | None]] = []
+        self.answers: list[tuple[int, float | None, int, float, float, float]] = []
+        self.tokens_retrieved = self.tokens_read = 0
+        self.absent: list[int] = []  # needs outside main context when the query was asked
+        self.archived_then: list[int] = []
+        self.shown: set[int] = set()  # candidates shown since then
         self.terms: dict[str, float] = {}
         self._next_event()
         self._skip_forced()
@@ -119,6 +123,11 @@ class ModelEpisode:
             self._yield()
 
     def _play(self, op: Op, row: int) -> None:
+        self._carry_out(op, row)
+        if self.phase == "query":
+            self.shown |= set(self.candidates().values())
+
+    def _carry_out(self, op: Op, row: int) -> None:
         if op is Op.YIELD:
             self._yield()
             return
@@ -152,6 +161,7 @@ class ModelEpisode:
         self._page_in(page)
         self.uses[page].append(self.passed)
         self.retrieved.append(page)
+        self.tokens_retrieved += self.tokens(page)
         self._pay("cost/retrieve", -self.options.reward.retrieve)
         self._pay("cost/tokens", -self.options.reward.tokens * self.tokens(page))
 
@@ -170,7 +180,13 @@ class ModelEpisode:
         if self.world.pays[self.query]:
             evidence = len([page for page in needs if page in self.core.main]) / len(needs)
             self._pay("evidence", self.options.reward.evidence * evidence)
-        self.answers.append((self.query, evidence))
+        self.tokens_read += sum(self.tokens(page) for page in self.core.main)
+        stored, staged, retrieved = (
+            len([page for page in self.absent if page in pages]) / max(len(self.absent), 1)
+            for pages in (self.archived_then, self.shown, self.retrieved)
+        )
+        answer = (self.query, evidence, len(self.absent), stored, staged, retrieved)
+        self.answers.append(answer)
         self._next_event()
 
     def _let_in(self) -> None:
@@ -209,7 +225,10 @@ class ModelEpisode:
         if self.core.main:
             best = self.ranked(("query", query), self.core.main)[0]
             self.uses[best].append(self.passed)
+        self.absent = [page for page in self.world.needs[query] if page not in self.core.main]
+        self.archived_then = list(self.core.archive)
         self._stage(("query", query))
+        self.shown = set(self.candidates().values())
 
     def _page_in(self, page: int) -> None:
         self.core.page_in(page)

@@ -129,6 +129,7 @@ class GainRegression:
             self._tensors,
             self._group.options,
             realization=self._config.realization,
+            staging_realization=self._config.staging_realization,
         )
         rows = torch.from_numpy(running)
         kept = {name: values[rows] for name, values in observation.items()}
@@ -184,16 +185,15 @@ class GainRegression:
         config = self._config
         rng = self._streams.generator("shuffle", self.round, self.update_index)
         batch = self.dataset.sample(config.batch_size, rng, self._device)
+        remaining = 1.0 - self.update_index / config.updates_per_round
         for settings in self.optimizer.param_groups:
-            settings["lr"] = config.learning_rate * (
-                1 - self.update_index / config.updates_per_round
-            )
+            settings["lr"] = config.learning_rate * remaining
         self.network.train()
         with torch.random.fork_rng(devices=[]):  # dropout draws
             torch.manual_seed(int(rng.integers(2**32)))
             loss = gain_loss(self.network(batch), batch, self._group.layout, config.gain_scale)
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.update_index += 1

@@ -1,19 +1,21 @@
 """What every legal operation would gain over YIELD: training labels from the known needs.
 
     RETRIEVE  share of the present needs it newly covers, less what its eviction loses, less its
-    cost NEXT      what the next candidates hold, less what the present ones hold, times
-    `realization`,
-              less its cost
+              cost
+    NEXT      what the next candidates hold, less what the present ones hold, times
+              `staging_realization`, less its cost
     SEARCH    the same for the candidates that the page as focus would stage
     STORE     shares of later queries that need the page while it would be absent and before the
               archive drops it, less retrieving it then, times `realization`, less its cost
-    EVICT     what losing the victim would cost, less what losing this page would; at a query, where
-              YIELD evicts nothing, less its cost
+    EVICT     what losing the victim would cost, less what losing this page would; at a query,
+              where YIELD evicts nothing, less its cost
 
 What candidates hold is the best share of an absent need among them, less retrieving it. Staging
 others gives up the present ones (there is no way back to them), so it is their difference that
-counts; going round in circles then sums to nothing but its cost. `realization` is the share of such
-later value that a policy which errs will realise.
+counts; going round in circles then sums to nothing but its cost. `realization` and
+`staging_realization` are the shares of such later value that a policy which errs will realise; the
+second is smaller, because a candidate that does not resemble the query, or is no longer compared
+with it, is hard to recognise.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ def gain_labels(
     options: PagingOptions,
     *,
     realization: float,
+    staging_realization: float,
 ) -> Tensor:
     """Gain of each action over YIELD, in reward.
 
@@ -45,7 +48,7 @@ def gain_labels(
         privileged: the hidden truth of B decision points.
         table: the tensors of their table.
         options: resolved options.
-        realization: see the module docstring.
+        realization, staging_realization: see the module docstring.
 
     Returns:
         (B, A) float32; meaningful for legal actions only, 0 for YIELD.
@@ -61,7 +64,7 @@ def gain_labels(
     gains = torch.zeros((len(share), layout.num_actions), device=share.device)
     held = _held(state.candidate_page, absent, share, reward.retrieve)
     held_next = _held(_next_page(privileged), absent, share, reward.retrieve)
-    gains[:, Op.NEXT] = realization * (held_next - held) - reward.next
+    gains[:, Op.NEXT] = staging_realization * (held_next - held) - reward.next
     if options.evict_scope == "any" or options.admission == "optional":
         loss = _loss(privileged, options, state.slot_page, realization)  # (B, N)
         gains[:, layout.block(Op.EVICT)] = torch.where(
@@ -76,7 +79,8 @@ def gain_labels(
         value = victim * _stored_value(privileged, options, victim_page, now, realization)
     gains[:, layout.block(Op.STORE)] = value - reward.store
     held_found = _held_by_search(privileged, table, options, absent, share)
-    gains[:, layout.block(Op.SEARCH)] = realization * (held_found - held[:, None]) - reward.search
+    found_more = staging_realization * (held_found - held[:, None])
+    gains[:, layout.block(Op.SEARCH)] = found_more - reward.search
     fits = state.slot_size[:, :-1].sum(dim=1, keepdim=True) + state.candidate_size
     is_full = (state.slot_page[:, :-1] >= 0).all(dim=1, keepdim=True)
     pushes_out = (fits > int(options.capacity)) | is_full

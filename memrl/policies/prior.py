@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from memrl.table import EpisodeTable
 
-PENALTIES = (0.003, 0.01, 0.03, 0.1, 0.3)
+PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1)
 """Values of the inverse regularisation strength C that are tried."""
 
 

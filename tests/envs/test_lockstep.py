@@ -29,7 +29,7 @@ def play_world(options: PagingOptions, world: int, seed: int, p_illegal: float) 
     assert all(model.phase == "end" for model in pair.models)
 
 
-@settings(max_examples=22)
+@settings(max_examples=16)
 @given(OPTIONS, WORLDS, SEEDS, P_ILLEGAL)
 def test_lockstep_equals_the_model_on_random_play(
     options: PagingOptions, world: int, seed: int, p_illegal: float
@@ -156,6 +156,17 @@ def test_unknown_episode_is_refused(episode: int) -> None:
     play = LockstepPaging(small_table(0), PagingOptions(capacity=4), 1)
     with pytest.raises(ValueError, match=rf"Episode {episode} is outside 0\.\.7"):
         play.reset([episode])
+
+
+@pytest.mark.parametrize("action", [-1, 33])
+def test_an_action_outside_the_space_is_refused_before_any_row_moves(action: int) -> None:
+    play = LockstepPaging(small_table(0), PagingOptions(capacity=4), 2)
+    play.reset([0, 1])
+    assert play.layout.num_actions == 33
+    before = [play.process(row).event for row in range(2)]
+    with pytest.raises(ValueError, match=r"outside 0\.\.32"):
+        play.step(np.array([0, action]))
+    assert [play.process(row).event for row in range(2)] == before
 
 
 def test_at_least_one_environment() -> None:

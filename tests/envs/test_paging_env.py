@@ -62,7 +62,7 @@ def test_the_mask_is_the_same_in_its_three_places(env: PagingEnv) -> None:
         assert observation["action_mask"].dtype == np.int8
         assert np.array_equal(observation["action_mask"], mask)
         assert np.array_equal(info["action_mask"], mask)
-        assert observation in env.observation_space
+        assert env.observation_space.contains(observation)
         observation, _, terminated, truncated, info = env.step(np.int64(random_action(mask, rng)))
         assert not truncated
         if terminated:
@@ -101,7 +101,7 @@ def test_rewards_before_the_first_decision_and_episodes_without_any() -> None:
     assert np.flatnonzero(observation["action_mask"]).tolist() == [0]
     observation, reward, terminated, truncated, info = env.step(np.int64(0))
     assert (reward, terminated, truncated) == (0.0, True, False)
-    assert observation in env.observation_space
+    assert env.observation_space.contains(observation)
     assert info["reward_terms"] == dict.fromkeys(REWARD_TERMS, 0.0)
 
 
@@ -124,7 +124,7 @@ def test_every_action_is_taken_as_long_as_it_is_in_the_space(seed: int) -> None:
     env.action_space.seed(seed)
     for _ in range(80):
         observation, _, terminated, _, _ = env.step(env.action_space.sample())
-        assert observation in env.observation_space
+        assert env.observation_space.contains(observation)
         core = env._lockstep.process(0).core
         assert core.occupied_tokens <= core.capacity_tokens
         if terminated:
@@ -253,7 +253,7 @@ def test_embeddings_are_shown_where_they_may_be_looked_at() -> None:
 def test_embeddings_of_a_workload_without_queries() -> None:
     env = PagingEnv(table_of(["a", "b", "c"]), capacity=2, observe_embeddings=True)
     observation, _ = env.reset()
-    assert observation in env.observation_space
+    assert env.observation_space.contains(observation)
     arriving = env._lockstep.process(0).arriving
     expected = env.table.page_embedding[arriving].astype(np.float32)
     assert np.array_equal(observation["focus_embedding"], expected)
