@@ -29,10 +29,9 @@ def action_mask(state: PagingState, options: PagingOptions) -> Tensor:
     at_query = state.at_query[:, None]
     retrieve, needs_eviction = _retrievable(state, options)
 
+    evict = torch.zeros_like(occupied)
     if options.evict_scope == "any":
         evict = occupied & ~is_arriving
-    else:
-        evict = torch.zeros_like(occupied)
     if options.admission == "optional":
         evict = evict | (occupied & is_arriving)
 

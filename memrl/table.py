@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -210,7 +211,8 @@ class EpisodeTable:
         path.parent.mkdir(parents=True, exist_ok=True)
         side = {"side": self._side_json(), "sha256": self.content_hash()}
         arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays().items()}
-        partial = path.with_name(path.name + ".partial")
+        # A name of its own: another process may be writing the same table.
+        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
         save_file(arrays, partial, metadata=side)
         partial.replace(path)
 
@@ -234,7 +236,9 @@ class EpisodeTable:
                 f"The episode table at {path} is damaged or of another version ({error}); "
                 "delete it, it is rebuilt from the data."
             ) from error
-        if table.meta.get("version") != TABLE_VERSION or table.content_hash() != metadata["sha256"]:
+        if table.meta.get("version") != TABLE_VERSION or table.content_hash() != metadata.get(
+            "sha256"
+        ):
             raise TableError(
                 f"The episode table at {path} is damaged or of another version (its content does "
                 "not match its hash); delete it, it is rebuilt from the data."

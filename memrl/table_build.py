@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 
+from memrl.cache import move_aside
 from memrl.documents import Document, Episode
 from memrl.memory.bm25 import Bm25Statistics, bm25_scores
 from memrl.memory.embedders import Embedder
@@ -140,13 +142,11 @@ def cached_table(
         try:
             return EpisodeTable.load(path)
         except TableError as error:
-            damaged = path.with_name(path.name + ".damaged")
-            warnings.warn(f"{error} It was moved to {damaged} and is rebuilt now.", stacklevel=2)
-            path.replace(damaged)
+            move_aside(path, str(error))
     table = build_table(documents, episodes, embedder, statistics, name=name)
     try:
         table.save(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         warnings.warn(f"The table cache {folder} cannot be written ({error}).", stacklevel=2)
     return table
 

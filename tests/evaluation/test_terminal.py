@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from memrl.evaluation import terminal
+from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, LEARNED
+from memrl.evaluation.play import EpisodeRecord
+from memrl.evaluation.summary import Entry, summarize
+from memrl.evaluation.terminal import (
+    COLUMNS,
+    footnote,
+    markdown_table,
+    print_table,
+    table_rows,
+)
+
+NUMBERS = {FIFO: 0.8125, LEARNED: 2.4321, CLAIRVOYANT: 3.9}
+
+
+def record(document: str, evidence: float) -> EpisodeRecord:
+    return EpisodeRecord(
+        episode=0,
+        document=document,
+        num_queries=4,
+        num_scored=4,
+        evidence=evidence,
+        reward_terms={"evidence": evidence, "cost/store": -0.5},
+        operations={"yield": 9, "store": 6, "retrieve": 3, "next": 1, "evict": 2, "search": 4},
+        illegal=0,
+        decisions=25,
+        events=30,
+        tokens_retrieved=50,
+        tokens_read=1234,
+        decision_s=0.000251,
+        funnel={"absent": 1.0, "stored": 1.0, "staged": 1.0, "retrieved": 1.0},
+    )
+
+
+def results(num_documents: int, *, seeds: int = 1) -> dict[str, Any]:
+    """Three policies; document i adds .1 i to their evidence."""
+    entries = []
+    for name, evidence in NUMBERS.items():
+        records = [record(f"doc{i}", evidence + 0.1 * i) for i in range(num_documents)] * seeds
+        overrides = {"evict_scope": "any", "staging": "dense"} if name == FIFO else {}
+        numbers = [seed for seed in range(seeds) for _ in range(num_documents)]
+        entries.append(Entry(name, name == CLAIRVOYANT, overrides, [{}], records, numbers))
+    return summarize(entries, [FIFO])
+
+
+def printed(made: dict[str, Any], width: int) -> str:
+    file = io.StringIO()
+    print_table(made, "held-out documents", Console(file=file, width=width))
+    return file.getvalue()
+
+
+def test_a_row_worked_out_by_hand() -> None:
+    rows = table_rows(results(1))
+    assert all(len(row) == len(COLUMNS) for row in rows)
+    assert rows[0] == [
+        f"{FIFO} (evict_scope=any)",  # the staging is in the name where it matters
+        "0.078",  # (.8125 - .5) / 4
+        "-",
+        "0.203",  # .8125 / 4
+        "0.000",
+        "1.5",
+        "0.8",  # 3 / 4, rounded to even
+        "1.8",  # (1 + 2 + 4) / 4
+        "308",  # 1234 / 4
+        "251",
+    ]
+    assert rows[1][0] == LEARNED
+    assert rows[1][4] == "0.525"  # (2.4321 - .8125) / (3.9 - .8125)
+    assert rows[2][4] == "1.000"
+
+
+def test_intervals_are_shown_where_there_are_any() -> None:
+    made = results(6)
+    interval = made["policies"][0]["reward_per_question"]["interval"]
+    assert table_rows(made)[0][2] == f"{interval['low']:.3f}..{interval['high']:.3f}"
+    assert all(row[2] == "-" for row in table_rows(results(5)))
+
+
+def test_what_has_no_score_shows_none() -> None:
+    made = results(1)
+    del made["policies"][0]["normalized_score"]
+    made["policies"][1]["normalized_score"] = None
+    assert [row[4] for row in table_rows(made)] == ["-", "-", "1.000"]
+
+
+@pytest.mark.parametrize(
+    ("documents", "seeds", "beginning"),
+    [
+        (1, 1, "1 document, 1 seed, 1 episodes per seed."),
+        (3, 2, "3 documents, 2 seeds, 3 episodes per seed."),
+    ],
+)
+def test_the_footnote_says_what_numbers_rest_on(
+    documents: int, seeds: int, beginning: str
+) -> None:
+    note = footnote(results(documents, seeds=seeds))
+    assert note.startswith(beginning)
+    assert "no interval" in note
+
+
+def test_the_footnote_says_where_intervals_come_from() -> None:
+    note = footnote(results(6))
+    assert note.startswith("6 documents")
+    assert "bootstrap over documents" in note
+    assert "no interval" not in note
+
+
+def test_markdown_has_a_line_per_policy() -> None:
+    lines = markdown_table(results(6)).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:5]]
+    assert cells[0] == list(COLUMNS)
+    assert [set(cell) <= set("-:") for cell in cells[1]] == [True] * len(COLUMNS)
+    assert cells[2:] == table_rows(results(6))
+    assert lines[5] == ""
+    assert lines[6] == footnote(results(6))
+
+
+@pytest.mark.parametrize("width", [200, 120, 80, 60])
+def test_no_number_is_lost_on_a_narrow_console(width: int) -> None:
+    made = results(6)
+    text = printed(made, width)
+    assert "held-out documents" in text
+    for row in table_rows(made):
+        for number in row[1:]:
+            for part in number.split(".."):
+                assert part in text, (part, text)
+
+
+def test_policies_can_be_told_apart_on_a_narrow_console() -> None:
+    text = printed(results(6), 80)
+    for name in NUMBERS:
+        assert name.split(",")[0] in text
+
+
+def test_headings_are_whole_on_the_default_console(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(results(6), "held-out documents")
+    text = capsys.readouterr().out
+    for heading in COLUMNS:
+        assert heading in text
+    assert f"{FIFO} (evict_scope=any)" in text
+    assert "…" not in text
+
+
+def test_differences_of_the_learned_policy_are_printed() -> None:
+    file = io.StringIO()
+    terminal.print_paired(results(6), Console(file=file, width=160))
+    text = file.getvalue()
+    assert LEARNED in text
+    assert "+0.405" in text  # (2.4321 - .8125) / 4 in each document
+    assert "6/6" in text
+    assert text.count("+0.40") >= 6
+    assert CLAIRVOYANT not in text
