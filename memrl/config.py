@@ -131,7 +131,7 @@ class LearnerConfig:
 
     rounds: int = 4
     episodes_per_round: int = 200
-    updates_per_round: int = 250
+    updates_per_round: int = 150
     batch_size: int = 512
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
