@@ -56,8 +56,8 @@ class EventTensors:
 
         tokens = table.page_tokens.astype(np.int64)
         size = np.ones_like(tokens)
-        if options.unit == "tokens":
-            size = np.minimum(tokens, int(options.capacity))
+        if options.unit == "tokens":  # a page larger than main context is truncated to it
+            size = tokens = np.minimum(tokens, int(options.capacity))
         first_row = table.page_offset[table.episode_document] + table.episode_first_page
         asks, arrives, event = _events(table, first_row, size)
         episode = [

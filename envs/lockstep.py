@@ -108,6 +108,8 @@ class LockstepPaging:
             actions: (B,) integers within the action space; an action that is not legal is counted,
                 charged, and acts as YIELD.
         """
+        for action in actions[self._running]:
+            self.layout.decode(int(action))  # refuses what is outside before any row moves
         before = self._clocks()
         rows = np.flatnonzero(self._running).tolist()
         illegal = np.zeros(self.num_envs, dtype=bool)
@@ -150,7 +152,7 @@ class LockstepPaging:
     # ------------------------------------------------------------------ views
 
     def observation(self) -> Observation:
-        """`slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G), bool `action_mask` (B, A)."""
+        """What `observe` gives, and `action_mask` (B, A) bool; embeddings by option."""
         state = self._buffer.state()
         observation = observe(state, self._tensors, self.options)
         observation["action_mask"] = self._mask.clone()
@@ -170,17 +172,17 @@ class LockstepPaging:
         # What only recall holds has no embedding.
         archived = state.archived.gather(1, state.candidate_page.clamp(min=0))
         query = tensors.query_offset[state.document] + state.focus
-        query = query.clamp(max=max(len(self._query_embedding) - 1, 0))
+        focus = self._page_embedding[first + torch.where(state.focus_is_query, 0, state.focus)]
+        if len(self._query_embedding):
+            query = query.clamp(max=len(self._query_embedding) - 1)
+            asked = self._query_embedding[query]
+            focus = torch.where(state.focus_is_query[:, None], asked, focus)
         return {
             "slot_embeddings": gather(state.slot_page, state.slot_page >= 0),
             "candidate_embeddings": gather(
                 state.candidate_page, (state.candidate_page >= 0) & archived
             ),
-            "focus_embedding": torch.where(
-                state.focus_is_query[:, None],
-                self._query_embedding[query],
-                self._page_embedding[first + torch.where(state.focus_is_query, 0, state.focus)],
-            ),
+            "focus_embedding": focus,
         }
 
     def _clocks(self) -> npt.NDArray[np.int64]:

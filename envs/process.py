@@ -72,7 +72,10 @@ class PagingProcess:
         self.document = int(table.episode_document[episode])
         self.first_page = int(table.episode_first_page[episode])
         self.num_pages = int(table.episode_num_pages[episode])
-        self.page_tokens = table.page_tokens[table.episode_pages(episode)].tolist()
+        page_tokens = table.page_tokens[table.episode_pages(episode)]
+        if options.unit == "tokens":
+            page_tokens = page_tokens.clip(max=int(options.capacity))
+        self.page_tokens: list[int] = page_tokens.tolist()
         self.core = PagingCore(
             capacity_tokens=int(options.capacity),
             num_slots=options.num_slots or 1,
@@ -299,10 +302,7 @@ class PagingProcess:
     # ------------------------------------------------------------------ views
 
     def _size(self, page: int) -> int:
-        if self.options.unit == "pages":
-            return 1
-        tokens: int = self.page_tokens[page]
-        return min(tokens, int(self.options.capacity))
+        return 1 if self.options.unit == "pages" else self.page_tokens[page]
 
     def slot_pages(self) -> list[int]:
         """(N,) page in each slot row, `EMPTY` for none; the last row is the arriving page."""

@@ -10,8 +10,10 @@ parser.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from memrl.options import PagingOptions
@@ -19,6 +21,22 @@ from memrl.options import PagingOptions
 
 class ConfigurationError(Exception):
     """A configuration does not fit its data."""
+
+
+def _at_least(config: object, least: float, *names: str) -> None:
+    """Raise ValueError for a field below its least value."""
+    for name in names:
+        value = getattr(config, name)
+        if value is None or value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}.")
+
+
+def _fractions(config: object, *names: str) -> None:
+    """Raise ValueError for a field outside [0, 1)."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} must lie in [0, 1), got {value}.")
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,11 @@ class WorkloadConfig:
     embedder: str = "all-MiniLM-L6-v2"
     chat: ChatConfig = field(default_factory=ChatConfig)
 
+    def __post_init__(self) -> None:
+        """Refuse sizes that leave nothing to play."""
+        _at_least(self, 1, "window_pages", "max_queries")
+        _at_least(self, 1, "train_episodes", "validation_episodes", "test_episodes")
+
 
 @dataclass(frozen=True)
 class SplitConfig:
@@ -97,6 +120,11 @@ class SplitConfig:
     test_frac: float = 0.3
     fold: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse shares that are none."""
+        _fractions(self, "validation_frac", "test_frac")
+        _at_least(self, 0, "fold")
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -109,6 +137,11 @@ class NetworkConfig:
 
     hidden: int = 64
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a network of nothing."""
+        _at_least(self, 1, "hidden")
+        _fractions(self, "dropout")
 
 
 @dataclass(frozen=True)
@@ -131,7 +164,7 @@ class LearnerConfig:
 
     rounds: int = 4
     episodes_per_round: int = 200
-    updates_per_round: int = 150
+    updates_per_round: int = 250
     batch_size: int = 512
     learning_rate: float = 1e-3
     weight_decay: float = 0.1
@@ -140,6 +173,15 @@ class LearnerConfig:
     staging_realization: float = 0.2
     heuristic_frac: float = 0.25
     exploration: float = 0.02
+
+    def __post_init__(self) -> None:
+        """Refuse settings that could not learn."""
+        _at_least(self, 1, "rounds", "episodes_per_round", "updates_per_round", "batch_size")
+        _at_least(self, 0, "weight_decay", "realization", "staging_realization")
+        _fractions(self, "heuristic_frac", "exploration")
+        for name in ("learning_rate", "gain_scale"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
 
 
 @dataclass(frozen=True)
@@ -157,6 +199,12 @@ class EvaluationConfig:
     store_offsets: tuple[float, ...] = (
         -0.08, -0.05, -0.03, -0.02, -0.015, -0.01, -0.005, 0.0, 0.01,
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        """Refuse to try nothing."""
+        for name in ("top_k", "prior_thresholds", "store_offsets"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} must name at least one value to try.")
 
 
 @dataclass(frozen=True)
@@ -192,6 +240,13 @@ class RunConfig:
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
+    def __post_init__(self) -> None:
+        """Refuse what no run could begin with."""
+        _at_least(self, 0, "seed")
+        _at_least(self, 1, "num_envs")
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"device must be auto, cpu, cuda or cuda:<k>, got {self.device!r}.")
+
 
 def parse_config(arguments: Sequence[str] | None = None) -> RunConfig:
     """Read presets and overrides; exits with a message on `--help` and on any mistake.
@@ -209,16 +264,21 @@ def parse_config(arguments: Sequence[str] | None = None) -> RunConfig:
     parser.add_argument("--config", action="config", help="a preset; may be given several times")
     parser.add_class_arguments(RunConfig, None)
     try:
-        values = parser.instantiate_classes(parser.parse_args(arguments))
-    except ValueError as error:  # a value of the right type that no run could use
+        values = parser.instantiate(parser.parse_args(arguments))
+        names = [entry.name for entry in dataclasses.fields(RunConfig)]
+        return RunConfig(**{name: values[name] for name in names})
+    except (TypeError, ValueError) as error:  # the right type, and yet no run could use it
         parser.error(str(error))
-    names = [entry.name for entry in dataclasses.fields(RunConfig)]
-    return RunConfig(**{name: values[name] for name in names})
 
 
 def run_settings(config: RunConfig) -> dict[str, Any]:
-    """What defines a run's results: the configuration less what may differ when it is resumed."""
+    """What defines a run's results: the configuration less what may differ when it is resumed.
+
+    Folders of this machine are left out or shortened; the data's hashes are in the provenance.
+    """
     settings = dataclasses.asdict(config)
     for name in ("runs_dir", "if_used", "resume", "folds", "device", "wandb_mode"):
         del settings[name]
+    del settings["workload"]["data_dir"]
+    settings["workload"]["embedder"] = Path(config.workload.embedder).name
     return settings

@@ -27,10 +27,11 @@ def future_value(
     page: Tensor,
     *,
     absent_after: Tensor,
+    evidence_weight: float,
     retrieve_cost: float,
     archive_events: Tensor,
 ) -> Tensor:
-    """Evidence that a stored copy of each page would bring back, net of retrieving it.
+    """Reward that a stored copy of each page would bring back, net of retrieving it.
 
     Counts the later queries that need the page, are asked after it has left main context, and
     before the archive drops it.
@@ -39,14 +40,16 @@ def future_value(
         privileged: the hidden truth of B episodes.
         page: (B, M) pages, -1 for none.
         absent_after: (B, M) events from now for which the page stays in main context.
-        retrieve_cost: what bringing it back costs each time.
-        archive_events: (B,) events from now for which archival would keep it.
+        evidence_weight: reward of a query's whole evidence.
+        retrieve_cost: what bringing the page back costs each time.
+        archive_events: (B,) float32, events from now for which archival would keep it.
 
     Returns:
         (B, M) float32, 0 or more.
     """
     ahead = privileged.future_events[:, None]  # (B, 1, Q)
-    gain = (shares(privileged.future_needs) - retrieve_cost).clamp(min=0.0)[:, None]
+    gain = evidence_weight * shares(privileged.future_needs) - retrieve_cost
+    gain = gain.clamp(min=0.0)[:, None]
     is_needed = (privileged.future_needs[:, None] == page[..., None, None]).any(dim=-1)  # (B, M, Q)
     counts = is_needed & (page != EMPTY)[..., None]
     counts = counts & (ahead > absent_after[..., None]) & (ahead <= archive_events[:, None, None])

@@ -169,7 +169,7 @@ def _global_features(state: PagingState, table: TableTensors, options: PagingOpt
         page_surface,
     )
     columns = [
-        ~state.at_query,
+        state.slot_page[:, -1] >= 0,
         state.at_query,
         state.at_query & ~state.focus_is_query,
         state.slot_size[:, :-1].sum(dim=1) / options.capacity,

@@ -164,6 +164,10 @@ def _offsets(lengths: Any) -> npt.NDArray[np.int64]:
 
 def _check_episodes(documents: Sequence[Document], episodes: Sequence[Episode]) -> None:
     for number, episode in enumerate(episodes):
+        if not 0 <= episode.document < len(documents):
+            raise ValueError(
+                f"Episode {number} is of document {episode.document}; there are {len(documents)}."
+            )
         document = documents[episode.document]
         end = episode.first_page + episode.num_pages
         if episode.num_pages < 1 or episode.first_page < 0 or end > len(document.pages):
@@ -172,6 +176,11 @@ def _check_episodes(documents: Sequence[Document], episodes: Sequence[Episode]) 
                 f"{document.document_id!r}, which has {len(document.pages)}."
             )
         for _, query in episode.queries:
+            if not 0 <= query < len(document.queries):
+                raise ValueError(
+                    f"Episode {number} asks query {query} of document {document.document_id!r}, "
+                    f"which has {len(document.queries)}."
+                )
             needs = document.queries[query].needs
             if any(not episode.first_page <= need < end for need in needs):
                 raise ValueError(

@@ -19,11 +19,17 @@ from memrl.table import Event
 class SlowGains:
     """Gains of the operations that are legal in one row of a group."""
 
-    def __init__(self, group: LockstepPaging, row: int, realization: float) -> None:
+    def __init__(
+        self,
+        group: LockstepPaging,
+        row: int,
+        realization: float = 1.0,
+        staging_realization: float = 1.0,
+    ) -> None:
         self.process = group.process(row)
         self.table, self.options = group.table, group.options
         self.reward = group.options.reward
-        self.realization = realization
+        self.realization, self.staging_realization = realization, staging_realization
         self.later = self._later_queries()
         self.needs = self._needs_now()
         core = self.process.core
@@ -93,7 +99,8 @@ class SlowGains:
 
     def _restaged(self, pages: Iterable[int]) -> float:
         """What showing these candidates gains over the present ones, which are given up."""
-        return self.realization * (self._held(pages) - self._held(self.process.candidates()))
+        present = self._held(self.process.candidates())
+        return self.staging_realization * (self._held(pages) - present)
 
     def _reachable(self, page: int) -> bool:
         return self.options.stage_from == "both" or self.process.core.is_archived(page)

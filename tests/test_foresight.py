@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -14,7 +16,7 @@ from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
 from memrl.state import PagingState
 
-LONG = torch.iinfo(torch.int64).max
+LONG = math.inf
 Queries = list[tuple[int, tuple[int, ...]]]
 
 
@@ -77,15 +79,17 @@ def value(
     page: int,
     *,
     absent_after: int = 0,
+    evidence_weight: float = 1.0,
     retrieve_cost: float = 0.0,
-    archive_events: int = LONG,
+    archive_events: float = LONG,
 ) -> float:
     worth = future_value(
         truth([later]),
         torch.tensor([[page]]),
         absent_after=torch.tensor([[absent_after]]),
+        evidence_weight=evidence_weight,
         retrieve_cost=retrieve_cost,
-        archive_events=torch.tensor([archive_events]),
+        archive_events=torch.tensor([archive_events], dtype=torch.float32),
     )
     assert worth.shape == (1, 1)
     assert worth.dtype == torch.float32
@@ -109,6 +113,12 @@ def test_retrieving_is_paid_each_time_that_it_is_worth_it() -> None:
     assert value(LATER, 6, retrieve_cost=0.375) == 0.0
 
 
+def test_evidence_is_weighted_and_the_cost_of_retrieving_is_not() -> None:
+    assert value(LATER, 3, evidence_weight=2.0) == 3.5
+    assert value(LATER, 3, evidence_weight=2.0, retrieve_cost=0.125) == 1.875 + 0.875 + 0.375
+    assert value(LATER, 3, evidence_weight=0.5, retrieve_cost=0.125) == 0.375 + 0.125
+
+
 @pytest.mark.parametrize(
     ("absent_after", "archive_events", "expected"),
     [
@@ -124,7 +134,7 @@ def test_retrieving_is_paid_each_time_that_it_is_worth_it() -> None:
     ],
 )
 def test_only_queries_asked_while_the_page_is_absent_and_archived_count(
-    absent_after: int, archive_events: int, expected: float
+    absent_after: int, archive_events: float, expected: float
 ) -> None:
     assert value(LATER, 3, absent_after=absent_after, archive_events=archive_events) == expected
 
@@ -141,6 +151,7 @@ def test_values_equal_the_slow_ones_on_random_timetables() -> None:
     nonzero = 0
     for _ in range(60):
         batch, width, cost = int(rng.integers(1, 4)), int(rng.integers(1, 6)), rng.uniform(0, 0.5)
+        weight = float(rng.choice([0.5, 1.0, 2.0]))
         later: list[Queries] = []
         for _ in range(batch):
             times = rng.choice(np.arange(1, 20), int(rng.integers(1, 6)), replace=False)
@@ -156,13 +167,14 @@ def test_values_equal_the_slow_ones_on_random_timetables() -> None:
             truth(later),
             torch.from_numpy(page),
             absent_after=torch.from_numpy(absent_after),
+            evidence_weight=weight,
             retrieve_cost=float(cost),
-            archive_events=torch.from_numpy(archive),
+            archive_events=torch.from_numpy(archive).float(),
         )
         for b in range(batch):
             for m in range(width):
                 expected = sum(
-                    max(0.0, 1 / len(needs) - cost)
+                    max(0.0, weight / len(needs) - cost)
                     for time, needs in later[b]
                     if page[b, m] in needs and absent_after[b, m] < time <= archive[b]
                 )
@@ -184,7 +196,7 @@ def test_the_truth_in_play_equals_the_slow_one(evict_scope: str) -> None:
         privileged = group.privileged_state()
         absent = absent_needs(privileged)
         for row in np.flatnonzero(running).tolist():
-            slow = SlowGains(group, row, 1.0)
+            slow = SlowGains(group, row)
             needs = [page for page in privileged.needs[row].tolist() if page >= 0]
             assert needs == sorted(slow.needs)
             assert {page for page in absent[row].tolist() if page >= 0} == slow.absent

@@ -158,6 +158,7 @@ def test_nothing_privileged_and_no_state_is_aliased() -> None:
         shown = _arrays(observation) + _arrays(info)
         assert len(hidden) > 25
         assert len(shown) >= 5
+        assert not np.shares_memory(observation["action_mask"], info["action_mask"])
         for array in shown:
             assert not any(np.shares_memory(array, other) for other in hidden)
         expected = env.observation_text()

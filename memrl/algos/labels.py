@@ -81,16 +81,33 @@ def gain_labels(
     held_found = _held_by_search(privileged, table, options, absent, share)
     found_more = staging_realization * (held_found - held[:, None])
     gains[:, layout.block(Op.SEARCH)] = found_more - reward.search
-    fits = state.slot_size[:, :-1].sum(dim=1, keepdim=True) + state.candidate_size
-    is_full = (state.slot_page[:, :-1] >= 0).all(dim=1, keepdim=True)
-    pushes_out = (fits > int(options.capacity)) | is_full
     gains[:, layout.block(Op.RETRIEVE)] = (
         share[:, None] * is_in(state.candidate_page, absent)
-        - pushes_out * victim_loss
+        - _pushed_out_loss(privileged, options, victim_loss, realization)
         - reward.retrieve
         - reward.tokens * _candidate_tokens(privileged, table)
     )
     return gains
+
+
+def _pushed_out_loss(
+    privileged: PrivilegedState, options: PagingOptions, victim_loss: Tensor, realization: float
+) -> Tensor:
+    """(B, K) what the pages cost that FIFO evicts to let each candidate in."""
+    state = privileged.state
+    slot_page, slot_size = state.slot_page[:, :-1], state.slot_size[:, :-1]
+    over_tokens = slot_size.sum(dim=1, keepdim=True) + state.candidate_size - int(options.capacity)
+    is_full = (slot_page >= 0).all(dim=1, keepdim=True)
+    if options.unit == "pages":  # one page makes room for one page
+        return ((over_tokens > 0) | is_full) * victim_loss
+    loss = _loss(privileged, options, slot_page, realization)
+    order = torch.where(slot_page >= 0, state.slot_sequence[:, :-1], torch.iinfo(torch.int64).max)
+    order = order.argsort(dim=1)
+    freed = slot_size.gather(1, order).cumsum(dim=1)  # (B, N - 1) by the first n victims
+    lost = torch.nn.functional.pad(loss.gather(1, order).cumsum(dim=1), (1, 0))
+    num_victims = (freed[:, None] < over_tokens[..., None]).sum(dim=-1) + (over_tokens > 0)
+    num_victims = torch.maximum(num_victims, is_full.long()).clamp(max=slot_page.shape[1])
+    return lost.gather(1, num_victims)
 
 
 def _candidate_tokens(privileged: PrivilegedState, table: TableTensors) -> Tensor:
@@ -103,9 +120,9 @@ def _archive_events(privileged: PrivilegedState, options: PagingOptions) -> Tens
     """(B,) events for which archival would keep a page stored now, at the pace of stores so far."""
     clock = privileged.state.clock
     if options.archival_capacity is None:
-        return torch.full_like(clock, torch.iinfo(torch.int64).max)
+        return torch.full_like(clock, torch.inf, dtype=torch.float32)
     pace = privileged.stores.clamp(min=1) / clock.clamp(min=1)
-    return (options.archival_capacity / pace).long()
+    return options.archival_capacity / pace
 
 
 def _queue_place(state: PagingState) -> Tensor:
@@ -132,10 +149,11 @@ def _stored_value(
         privileged,
         page,
         absent_after=absent_after,
+        evidence_weight=options.reward.evidence,
         retrieve_cost=options.reward.retrieve,
         archive_events=_archive_events(privileged, options),
     )
-    return realization * options.reward.evidence * value
+    return realization * value
 
 
 def _loss(
@@ -145,14 +163,21 @@ def _loss(
     state = privileged.state
     archived = state.archived.gather(1, page.clamp(min=0))
     now = torch.zeros_like(page)
-    always = torch.full_like(state.clock, torch.iinfo(torch.int64).max)
+    always = torch.full_like(state.clock, torch.inf, dtype=torch.float32)
     gone, kept = (
-        future_value(privileged, page, absent_after=now, retrieve_cost=cost, archive_events=always)
+        future_value(
+            privileged,
+            page,
+            absent_after=now,
+            evidence_weight=options.reward.evidence,
+            retrieve_cost=cost,
+            archive_events=always,
+        )
         for cost in (0.0, options.reward.retrieve)
     )
     later = torch.where(archived, gone - kept, realization * gone)
     present = shares(privileged.needs)[:, None] * is_in(page, privileged.needs)
-    return options.reward.evidence * (later + present)
+    return later + options.reward.evidence * present
 
 
 def _next_page(privileged: PrivilegedState) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Entry:
         overrides: options that it played under instead of the preset's.
         settings: one mapping per run: what was chosen for it on validation.
         records: of all runs. seeds: seed of the run of each record.
+        runs: index into `settings` of each record; all 0 unless given.
     """
 
     name: str
@@ -40,6 +41,11 @@ class Entry:
     settings: list[dict[str, Any]]
     records: list[EpisodeRecord]
     seeds: list[int]
+    runs: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """One run, unless told otherwise."""
+        self.runs = self.runs or [0] * len(self.records)
 
     @classmethod
     def of(cls, contestant: Contestant, records: list[EpisodeRecord], seed: int) -> Entry:
@@ -66,6 +72,7 @@ def merge(runs: Sequence[Sequence[Entry]]) -> list[Entry]:
             raise ValueError("The runs do not hold the same policies and cannot be put together.")
         for entry in run:
             into = merged[entry.name]
+            into.runs = into.runs + [len(into.settings) + run for run in entry.runs]
             into.settings = into.settings + entry.settings
             into.records = into.records + entry.records
             into.seeds = into.seeds + entry.seeds
@@ -212,10 +219,10 @@ def write_entries(path: Path, entries: Sequence[Entry]) -> None:
                 "policy": entry.name,
                 "is_privileged": entry.is_privileged,
                 "overrides": entry.overrides,
-                "settings": entry.settings[0],
             }
-            for record, seed in zip(entry.records, entry.seeds, strict=True):
-                file.write(json.dumps(head | {"seed": seed} | {"record": asdict(record)}) + "\n")
+            for record, seed, run in zip(entry.records, entry.seeds, entry.runs, strict=True):
+                line = {"seed": seed, "run": run, "settings": entry.settings[run]}
+                file.write(json.dumps(head | line | {"record": asdict(record)}) + "\n")
 
 
 def read_entries(path: Path) -> list[Entry]:
@@ -231,11 +238,13 @@ def read_entries(path: Path) -> list[Entry]:
             record = EpisodeRecord(**row["record"])
             name = row["policy"]
             if name not in entries:
-                entries[name] = Entry(
-                    name, row["is_privileged"], row["overrides"], [row["settings"]], [], []
-                )
-            entries[name].records.append(record)
-            entries[name].seeds.append(row["seed"])
+                entries[name] = Entry(name, row["is_privileged"], row["overrides"], [], [], [])
+            entry = entries[name]
+            if row["run"] == len(entry.settings):
+                entry.settings.append(row["settings"])
+            entry.records.append(record)
+            entry.seeds.append(row["seed"])
+            entry.runs.append(row["run"])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"Line {number} of {path} is damaged ({error}); score the run again."

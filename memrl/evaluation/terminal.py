@@ -10,7 +10,10 @@ from rich.table import Table
 
 from memrl.evaluation.lineup import LEARNED, LEARNED_OFFSET
 
-CONSOLE_WIDTH = 168
+CONSOLE_WIDTH = 176
+TABLE_WIDTH = 165
+"""Columns of text that the whole table needs."""
+
 FOCUS = (LEARNED, LEARNED_OFFSET)
 """Policies whose paired differences are printed; the results file has all of them."""
 
@@ -34,14 +37,26 @@ def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def print_table(results: Mapping[str, Any], title: str, console: Console | None = None) -> None:
-    """Print the results; what the intervals rest on stands below."""
+    """Print the results; what the intervals rest on stands below.
+
+    A console too narrow for a table gets one paragraph per policy, so that no number is cut.
+    """
+    console = console or Console(width=CONSOLE_WIDTH)
+    if console.width < TABLE_WIDTH:
+        console.print(title, style="bold")
+        for row in table_rows(results):
+            pairs = zip(COLUMNS[1:], row[1:], strict=True)
+            console.print(f"\n{row[0]}\n" + ", ".join(f"{name} {cell}" for name, cell in pairs))
+        console.print("\n" + footnote(results))
+        return
     table = Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
     for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "policy" else "right", no_wrap=True)
+        is_name = column == COLUMNS[0]
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=not is_name)
     for row, policy in zip(table_rows(results), results["policies"], strict=True):
         table.add_row(*row, style="dim" if policy["is_privileged"] else None)
     table.caption = footnote(results)
-    (console or Console(width=CONSOLE_WIDTH)).print(table)
+    console.print(table)
 
 
 def print_paired(results: Mapping[str, Any], console: Console | None = None) -> None:

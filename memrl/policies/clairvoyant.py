@@ -43,18 +43,23 @@ class Clairvoyant:
             raise ValueError("Clairvoyant plays on the privileged state; none was given.")
         layout = layout_of(observation)
         slot_page = privileged.state.slot_page
-        value = self._value(privileged, slot_page)
+        value = self._value(privileged, slot_page, self._reward.retrieve)
         needed_now = is_in(slot_page, privileged.needs)
 
         store_worth = action_mask[:, layout.block(Op.STORE)] & (
             (value > self._reward.store) | needed_now
         )
+        if layout.num_candidates == 0:  # nothing could ever be brought back
+            store_worth = torch.zeros_like(store_worth)
         stores = store_worth.any(dim=1)
         store = layout.start(Op.STORE) + store_worth.int().argmax(dim=1)
 
         retrieve, retrieves = self._retrieve(layout, action_mask, privileged)
         turns_page = self._turns_page(action_mask, privileged) & ~retrieves
-        evict, evicts = self._evict(observation, action_mask, value)
+        archived = privileged.state.archived.gather(1, slot_page.clamp(min=0))
+        whole = self._value(privileged, slot_page, 0.0)
+        loss = torch.where(archived, whole - value, whole)  # what is archived can be brought back
+        evict, evicts = self._evict(observation, action_mask, loss)
 
         at_query = privileged.state.at_query
         action = torch.where(turns_page, int(Op.NEXT), torch.zeros_like(retrieve))
@@ -62,15 +67,16 @@ class Clairvoyant:
         action = torch.where(~at_query & evicts, evict, action)
         return torch.where(stores & (~at_query | retrieves), store, action)
 
-    def _value(self, privileged: PrivilegedState, page: Tensor) -> Tensor:
+    def _value(self, privileged: PrivilegedState, page: Tensor, retrieve_cost: float) -> Tensor:
         """(B, M) what a stored copy will bring; the archive is taken to keep it."""
         now = torch.zeros_like(page)
-        always = torch.full((len(page),), torch.iinfo(torch.int64).max, device=page.device)
+        always = torch.full((len(page),), torch.inf, device=page.device)
         return future_value(
             privileged,
             page,
             absent_after=now,
-            retrieve_cost=self._reward.retrieve,
+            evidence_weight=self._reward.evidence,
+            retrieve_cost=retrieve_cost,
             archive_events=always,
         )
 
@@ -78,7 +84,7 @@ class Clairvoyant:
         self, layout: ActionLayout, action_mask: Tensor, privileged: PrivilegedState
     ) -> tuple[Tensor, Tensor]:
         """First legal candidate that holds evidence worth its cost."""
-        worth = shares(privileged.needs) > self._reward.retrieve
+        worth = self._reward.evidence * shares(privileged.needs) > self._reward.retrieve
         holds = is_in(privileged.state.candidate_page, absent_needs(privileged))
         mask = action_mask.clone()
         mask[:, layout.block(Op.RETRIEVE)] &= holds & worth[:, None]
@@ -91,15 +97,16 @@ class Clairvoyant:
         page_of = place // num_candidates - privileged.result_page[:, None]  # (B, W) pages ahead
         holds = is_in(privileged.ranking, absent_needs(privileged)) & (page_of > 0)
         cost = self._reward.retrieve + page_of * self._reward.next
-        worth = holds & (shares(privileged.needs)[:, None] > cost)
+        share = self._reward.evidence * shares(privileged.needs)
+        worth = holds & (share[:, None] > cost)
         return worth.any(dim=1) & action_mask[:, Op.NEXT]
 
     def _evict(
-        self, observation: Mapping[str, Tensor], action_mask: Tensor, value: Tensor
+        self, observation: Mapping[str, Tensor], action_mask: Tensor, loss: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Under pressure and free to choose: the page that later queries need least."""
+        """Under pressure and free to choose: the page whose leaving costs least."""
         layout = layout_of(observation)
         legal = action_mask[:, layout.block(Op.EVICT)]
-        row = value.masked_fill(~legal, torch.inf).argmin(dim=1)
+        row = loss.masked_fill(~legal, torch.inf).argmin(dim=1)
         pressed = observation["globals"][:, GLOBAL["under_pressure"]] > 0
         return layout.start(Op.EVICT) + row, legal.any(dim=1) & pressed

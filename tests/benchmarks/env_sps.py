@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import pkgutil
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,9 +35,14 @@ from rich.table import Table
 from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging
 from envs.paging import PagingEnv
+from envs.process import PagingProcess
+from envs.search import TableSearch
 from envs.workloads.chat import ChatParams, generate_chats
 from envs.workloads.episodes import sample_episodes
+from memrl import staging
+from memrl.masks import action_mask
 from memrl.memory.embedders import HashingEmbedder
+from memrl.observation import observe
 from memrl.options import PagingOptions
 from memrl.policies.base import Policy
 from memrl.policies.heuristics import StoreAndRetrieve, UniformRandom
@@ -46,17 +51,16 @@ from memrl.table_build import build_table, fit_lexical_statistics
 
 LOCKSTEP_BATCHES = (1, 16, 64, 256)
 BATCHED_BATCHES = (1, 16, 64, 256, 1024)
-PARTS = {
-    "state": ["envs.process.PagingProcess.write_state"],
-    "mask": ["envs.lockstep.action_mask", "envs.batched.action_mask"],
-    "observation": ["envs.lockstep.observe", "envs.batched.observe"],
+PARTS: dict[str, list[Callable[..., Any]]] = {
+    "state": [PagingProcess.write_state],
+    "mask": [action_mask],
+    "observation": [observe],
     "ranking": [
-        "envs.search.TableSearch.__init__",
-        "envs.search.TableSearch.rank",
-        "envs.batched_queries.search",
+        *(TableSearch.__init__, TableSearch.rank, staging.stage),
+        *(staging.window_scores, staging.rank_candidates, staging.first_page),
     ],
 }
-"""What is timed inside a step; the rest of it is called transitions."""
+"""What is timed inside a step, where the environments call it; the rest is called transitions."""
 
 
 class RefusingEmbedder(HashingEmbedder):
@@ -204,11 +208,22 @@ def timed_parts() -> Iterator[dict[str, float]]:
         return call
 
     with ExitStack() as stack:
-        for part, targets in PARTS.items():
-            for target in targets:
-                function = pkgutil.resolve_name(target)
-                stack.enter_context(mock.patch(target, timed(function, part)))
+        for part, functions in PARTS.items():
+            for owner, name, function in _uses(functions):
+                stack.enter_context(mock.patch.object(owner, name, timed(function, part)))
         yield seconds
+
+
+def _uses(functions: list[Callable[..., Any]]) -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Every place in `envs` that calls one of the functions: its module or class, and its name."""
+    modules = [module for name, module in sys.modules.items() if name.startswith("envs.")]
+    return [
+        (owner, name, function)
+        for owner in (*modules, PagingProcess, TableSearch)
+        for name, value in vars(owner).items()
+        for function in functions
+        if value is function
+    ]
 
 
 def measure(arms: list[Arm], seconds: float, repeats: int) -> list[dict[str, Any]]:

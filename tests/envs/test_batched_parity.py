@@ -224,16 +224,53 @@ def test_ten_thousand_generated_episodes(
     play_side_by_side(table, options, seed)
 
 
+@pytest.fixture
+def small_table() -> EpisodeTable:
+    document = Document("d", (Page("one"), Page("two"), Page("three")), ())
+    statistics = fit_lexical_statistics([document])
+    episodes = [Episode(0, 0, 3), Episode(0, 0, 1)]
+    return build_table([document], episodes, HashingEmbedder(16), statistics, name="made-up")
+
+
 @pytest.mark.parametrize("refused", [{"store_scope": "any"}, {"observe_embeddings": True}])
-def test_what_is_not_supported_is_refused_by_name(refused: dict[str, object]) -> None:
-    document = Document("d", (Page("one"), Page("two")), ())
-    table = build_table(
-        [document],
-        [Episode(0, 0, 2)],
-        HashingEmbedder(16),
-        fit_lexical_statistics([document]),
-        name="made-up",
-    )
+def test_what_is_not_supported_is_refused_by_name(
+    small_table: EpisodeTable, refused: dict[str, object]
+) -> None:
     options = dataclasses.replace(PagingOptions(capacity=1), **refused)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=f"{next(iter(refused))}.*use LockstepPaging"):
-        BatchedPaging(table, options, 2)
+        BatchedPaging(small_table, options, 2)
+
+
+@pytest.mark.parametrize(
+    ("episodes", "rows", "message"),
+    [([2], [0], "outside 0..1"), ([0, 0], [1, 1], "more than once"), ([0], [0, 1], "for 2 rows")],
+)
+def test_reset_refuses_what_it_cannot_begin(
+    small_table: EpisodeTable, episodes: list[int], rows: list[int], message: str
+) -> None:
+    batched = BatchedPaging(small_table, PagingOptions(capacity=1), 2)
+    with pytest.raises(ValueError, match=message):
+        batched.reset(episodes, rows)
+    assert not batched.running.any()
+
+
+def test_an_action_outside_the_space_is_refused_and_changes_nothing(
+    small_table: EpisodeTable,
+) -> None:
+    batched = BatchedPaging(small_table, PagingOptions(capacity=1), 2)
+    before = batched.reset([0, 0])
+    with pytest.raises(ValueError, match="outside"):
+        batched.step(np.array([0, batched.layout.num_actions]))
+    assert_same_observation(before, batched.observation(), "after the refusal")
+    assert batched.log(1).illegal == 0
+
+
+def test_rows_that_do_not_run_ignore_their_actions(small_table: EpisodeTable) -> None:
+    # Row 0 never begins; the episode of row 1 has no decision and ends with the first step.
+    batched = BatchedPaging(small_table, PagingOptions(capacity=1), 2)
+    batched.reset([1], [1])
+    result = batched.step(np.array([10**6, 10**6]))
+    assert result.terminated.tolist() == [False, True]
+    assert not result.illegal.any()
+    assert not batched.running.any()
+    assert not batched.step(np.array([-1, -1])).terminated.any()

@@ -141,7 +141,8 @@ def test_it_finds_all_evidence_when_the_archive_is_large_enough(
     assert [record.evidence for record in records] == [r.num_scored for r in records]
     assert all(record.num_scored == 4 for record in records)
     assert all(record.illegal == 0 for record in records)
-    assert sum(record.operations["next"] for record in records) > 0
+    if evict_scope == "victim":  # who may choose the victim keeps what is needed in sight
+        assert sum(record.operations["next"] for record in records) > 0
     stored = [(row, page) for op, row, _, page in watched.notes if op is Op.STORE]
     assert len(stored) == len(set(stored)) > 0
     for op, row, clock, page in watched.notes:

@@ -98,9 +98,7 @@ def test_empty_rows_change_nothing() -> None:
     after, wide = values(net, larger)
     for op in Op:
         width = before[:, layout.block(op)].shape[1]
-        torch.testing.assert_close(
-            after[:, wide.block(op)][:, :width], before[:, layout.block(op)]
-        )
+        torch.testing.assert_close(after[:, wide.block(op)][:, :width], before[:, layout.block(op)])
 
 
 def test_every_row_counts_for_the_rest() -> None:

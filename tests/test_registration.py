@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium
+import pytest
+from table_fixtures import small_table
+
+import memrl
+from envs.paging import PagingEnv
+from memrl.options import PagingOptions
+from memrl.registration import IDS, own_envs, register_envs
+
+ROOT = Path(__file__).parents[1]
+PLAY = """
+import gymnasium
+env = gymnasium.make("memrl/Conversation-v0")
+observation, info = env.reset(seed=0)
+observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+assert observation["action_mask"].sum() >= 1
+print("played", env.spec.id)
+"""
+
+
+def python(program: str, *path: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program with these folders first on the import path."""
+    program = f"import sys; sys.path[:0] = {[str(folder) for folder in path]!r}\n{program}"
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+        cwd=path[0],
+    )
+
+
+@pytest.mark.parametrize("package", ["memrl", "envs"])
+def test_importing_either_package_registers_the_environments(package: str, tmp_path: Path) -> None:
+    done = python(f"import {package}\n{PLAY}", tmp_path, ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "played memrl/Conversation-v0\n"
+
+
+@pytest.mark.parametrize("is_package", [True, False])
+def test_another_package_called_envs_gives_one_clear_error(
+    tmp_path: Path, is_package: bool
+) -> None:
+    foreign = tmp_path / "envs"
+    foreign.mkdir()
+    if is_package:
+        (foreign / "__init__.py").write_text("SOMETHING = 'else'\n")
+    else:
+        (tmp_path / "envs.py").write_text("SOMETHING = 'else'\n")
+        foreign.rmdir()
+    done = python(
+        "import memrl, gymnasium\n"
+        "try:\n"
+        "    gymnasium.make('memrl/Conversation-v0')\n"
+        "except ImportError as error:\n"
+        "    print(error)\n",
+        tmp_path,
+        ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "memrl needs its own top-level package `envs`" in done.stdout
+    assert str(tmp_path / "envs") in done.stdout
+    assert "sys.path" in done.stdout
+
+
+def test_importing_memrl_is_light(tmp_path: Path) -> None:
+    """The environments and what they need are imported when one is made."""
+    done = python(
+        "import memrl\n"
+        "heavy = ['torch', 'transformers', 'sentence_transformers', 'wandb', 'envs', 'sklearn']\n"
+        "print([name for name in heavy if name in sys.modules])\n",
+        tmp_path,
+        ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
+
+
+def test_registering_again_changes_nothing() -> None:
+    before = {name: gymnasium.registry[name] for name in IDS}
+    register_envs()
+    assert {name: gymnasium.registry[name] for name in IDS} == before
+    assert before["memrl/Conversation-v0"].entry_point == "memrl.registration:make_conversation"
+
+
+def test_entry_points_are_texts() -> None:
+    """So that nothing is imported before an environment is made."""
+    assert all(isinstance(entry_point, str) for entry_point in IDS.values())
+    assert own_envs().PROJECT == "memrl"
+    assert memrl.__version__
+
+
+def test_a_table_and_options_can_be_given() -> None:
+    options = PagingOptions(capacity=3, num_candidates=2)
+    env = gymnasium.make("memrl/Conversation-v0", table=small_table(0), options=options)
+    inner = env.unwrapped
+    assert isinstance(inner, PagingEnv)
+    assert inner.table is small_table(0)
+    assert inner.options.capacity == 3
+    env.close()
+
+
+def test_fields_of_the_options_can_be_given() -> None:
+    env = gymnasium.make("memrl/Conversation-v0", table=small_table(0), capacity=2)
+    inner = env.unwrapped
+    assert isinstance(inner, PagingEnv)
+    assert inner.options.capacity == 2
+    with pytest.raises(TypeError, match="nonsense"):
+        gymnasium.make("memrl/Conversation-v0", table=small_table(0), nonsense=2)
+    env.close()
+
+
+def test_environments_can_be_vectorised() -> None:
+    envs = gymnasium.make_vec(
+        "memrl/Conversation-v0", num_envs=2, vectorization_mode="sync", table=small_table(0)
+    )
+    observation, _ = envs.reset(seed=0)
+    assert observation["slots"].shape[0] == 2
+    envs.close()
