@@ -151,7 +151,7 @@ class LearnerConfig:
     Attributes:
         rounds: rounds of collecting states and fitting.
         episodes_per_round: training episodes played per round.
-        updates_per_round: gradient steps per round; few of them regularise.
+        updates_per_round: gradient steps per round; the learning rate falls to 0 over them.
         batch_size: decisions per gradient step.
         learning_rate, weight_decay: of AdamW.
         gain_scale: reward that one unit of the network's output stands for.
@@ -162,14 +162,14 @@ class LearnerConfig:
             states are collected.
     """
 
-    rounds: int = 4
+    rounds: int = 3
     episodes_per_round: int = 200
-    updates_per_round: int = 250
+    updates_per_round: int = 500
     batch_size: int = 512
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 0.1
     gain_scale: float = 0.1
-    realization: float = 0.5
+    realization: float = 0.4
     staging_realization: float = 0.2
     heuristic_frac: float = 0.25
     exploration: float = 0.02

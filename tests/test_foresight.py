@@ -180,7 +180,7 @@ def test_values_equal_the_slow_ones_on_random_timetables() -> None:
                 )
                 assert float(worth[b, m]) == pytest.approx(expected, abs=1e-6)
                 nonzero += expected > 0
-    assert nonzero > 50
+    assert nonzero > 30
 
 
 @pytest.mark.parametrize("evict_scope", ["victim", "any"])

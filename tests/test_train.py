@@ -158,9 +158,7 @@ def test_the_final_checkpoint_holds_all_that_playing_needs(
     assert isinstance(state["scorer"]["bias"], float)
 
 
-def test_the_same_seed_gives_the_same_run(
-    tmp_path: Path, finished: tuple[Path, Outcome]
-) -> None:
+def test_the_same_seed_gives_the_same_run(tmp_path: Path, finished: tuple[Path, Outcome]) -> None:
     assert train(tmp_path).code == 0
     assert_same_run(run_folder(tmp_path), finished[0])
 
@@ -285,9 +283,7 @@ def test_a_finished_run_is_not_run_again(tmp_path: Path, finished: tuple[Path, O
     assert contents(run) == before
 
 
-def test_a_numbered_run_can_be_resumed(
-    tmp_path: Path, finished: tuple[Path, Outcome]
-) -> None:
+def test_a_numbered_run_can_be_resumed(tmp_path: Path, finished: tuple[Path, Outcome]) -> None:
     copied(tmp_path, finished[0])
     stopped = interrupted_train(tmp_path, "--if_used", "number", method="update", call=3)
     assert stopped.code == 130

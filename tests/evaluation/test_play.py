@@ -46,7 +46,9 @@ class ByFeatures:
         privileged: PrivilegedState | None = None,
     ) -> Tensor:
         assert privileged is None
-        sums = observation["globals"].double().sum(dim=1) + observation["slots"].double().sum((1, 2))
+        sums = observation["globals"].double().sum(dim=1) + observation["slots"].double().sum(
+            (1, 2)
+        )
         number = (sums.abs() * 1000).long() % action_mask.sum(dim=1)
         places = action_mask.long().cumsum(dim=1) - 1
         return ((places == number[:, None]) & action_mask).int().argmax(dim=1)
@@ -103,7 +105,9 @@ def test_a_record_worked_out_by_hand() -> None:
         evidence_by_category={"plain": [1.0, 1.0]},
     )
     assert record == expected
-    assert record.episode_return == 1 - 4 * REWARD.store - REWARD.retrieve - REWARD.tokens * tokens[0]
+    assert (
+        record.episode_return == 1 - 4 * REWARD.store - REWARD.retrieve - REWARD.tokens * tokens[0]
+    )
 
 
 def test_a_miss_worked_out_by_hand() -> None:
@@ -165,7 +169,9 @@ class Spy(LockstepPaging):
         super().__init__(*args)
         self.begun: list[list[int]] = [[] for _ in range(self.num_envs)]
 
-    def reset(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> dict[str, Tensor]:
+    def reset(
+        self, episodes: Sequence[int], rows: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
         for row, episode in zip(rows if rows is not None else [], episodes, strict=True):
             self.begun[row].append(episode)
         return super().reset(episodes, rows)

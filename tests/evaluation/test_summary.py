@@ -220,9 +220,7 @@ def test_differences_are_by_episode_and_averaged_within_documents() -> None:
 
 
 def many_documents(name: str, evidence: list[float]) -> Entry:
-    return entry(
-        name, [record(f"doc{i}", i, evidence=value) for i, value in enumerate(evidence)]
-    )
+    return entry(name, [record(f"doc{i}", i, evidence=value) for i, value in enumerate(evidence)])
 
 
 @pytest.mark.parametrize(("num_documents", "has_interval"), [(5, False), (6, True)])
@@ -253,8 +251,8 @@ def test_summaries_are_reproducible() -> None:
     entries = [many_documents("x", [(37 * i % 23) ** 1.5 / 28 for i in range(12)])]
     first, again, other = (summarize(entries, [], seed=seed) for seed in (0, 0, 1))
     assert first == again
-    assert first["policies"][0]["reward_per_question"] != (
-        other["policies"][0]["reward_per_question"]
+    assert (
+        first["policies"][0]["reward_per_question"] != (other["policies"][0]["reward_per_question"])
     )
 
 

@@ -98,9 +98,7 @@ def test_what_has_no_score_shows_none() -> None:
         (3, 2, "3 documents, 2 seeds, 3 episodes per seed."),
     ],
 )
-def test_the_footnote_says_what_numbers_rest_on(
-    documents: int, seeds: int, beginning: str
-) -> None:
+def test_the_footnote_says_what_numbers_rest_on(documents: int, seeds: int, beginning: str) -> None:
     note = footnote(results(documents, seeds=seeds))
     assert note.startswith(beginning)
     assert "no interval" in note

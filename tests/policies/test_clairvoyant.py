@@ -154,18 +154,18 @@ def test_it_finds_all_evidence_when_the_archive_is_large_enough(
 
 @pytest.mark.parametrize(("ask", "archival_capacity"), [("interleaved", 5), ("end", None)])
 def test_it_beats_every_heuristic(ask: Ask, archival_capacity: int | None) -> None:
-    table = asking_table(8, most_needs=2, ask=ask, num_pages=18)
+    table = asking_table(8, most_needs=2, ask=ask)
     options = PagingOptions(
         capacity=4, num_slots=4, num_candidates=4, archival_capacity=archival_capacity
     )
     prior = np.linspace(-2, 2, 9, dtype=np.float32)
-    config = EvaluationConfig(top_k=(1, 3), prior_thresholds=(0.0, 0.6))
+    config = EvaluationConfig(top_k=(2,), prior_thresholds=(0.0, 0.6))
     lines = lineup.heuristic_lines(config, prior, torch.Generator().manual_seed(0))
     contestants = [contestant for line in lines for contestant in line]
     (bound,) = lineup.bound_lines(options)
     played = Arena(table, options, BatchedPaging).play([*contestants, *bound])
     returns = [sum(record.episode_return for record in records) for records in played]
-    assert len(returns) >= 15
+    assert len(returns) == 12
     assert returns[-1] > max(returns[:-1])
 
 
