@@ -145,7 +145,9 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
         episode = (options or {}).get("episode")
         if episode is None:
             episode = int(self.np_random.integers(self.table.num_episodes))
-        observation = _to_arrays(self._lockstep.reset([episode]))
+        if isinstance(episode, bool) or not isinstance(episode, numbers.Integral):
+            raise ValueError(f"The option 'episode' is an integer, got {episode!r}.")
+        observation = _to_arrays(self._lockstep.reset([int(episode)]))
         self._is_running = True
         return observation, {"action_mask": observation["action_mask"].copy()}
 

@@ -123,7 +123,6 @@ class SplitConfig:
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
         _fractions(self, "validation_frac", "test_frac")
-        _at_least(self, 0, "fold")
 
 
 @dataclass(frozen=True)

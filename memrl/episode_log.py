@@ -27,7 +27,7 @@ class AnsweredQuery:
         query: index in the document. category: index into `table.text.categories`.
         evidence: share of its needs in main context, or None where evidence is not defined.
         stored, staged, retrieved: shares of the needs outside main context when the query was asked
-            that were then archived, were shown as candidates, were retrieved.
+            that were then archived, were shown as candidates, were there by retrieval at the end.
         absent: number of those needs.
     """
 

@@ -8,6 +8,7 @@ limits.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal, get_args
@@ -91,9 +92,9 @@ class PagingOptions:
         evict_scope: whether the policy chooses which page leaves ("any") or FIFO does ("victim").
         admission: "forced": every arriving page enters main context; "optional": EVICT on the
             arriving row sends it past main context.
-        evict_fraction: share of `capacity` that a forced eviction leaves free at least; 0 evicts
-            just until the arriving page fits, .5 is MemGPT's queue (arXiv 2310.08560v2, section
-            2.2).
+        evict_fraction: share of `capacity` that YIELD under pressure leaves free at least; 0
+            evicts just until the arriving page fits, .5 is MemGPT's queue (arXiv 2310.08560v2,
+            section 2.2).
         operation_budget: operations per decision point after which only YIELD is legal.
         time_scale: events that the observation's ages and times are divided by.
         observe_embeddings: add page and focus embeddings to the observation (studies only).
@@ -126,16 +127,18 @@ class PagingOptions:
         _check_limit("capacity", self.capacity, least=1)
         if self.archival_capacity is not None:
             _check_limit("archival_capacity", self.archival_capacity, least=0)
-        if self.num_slots is not None and self.num_slots < 1:
-            raise ValueError(f"num_slots must be at least 1, or None, got {self.num_slots}.")
-        if self.num_candidates < 0:
-            raise ValueError(f"num_candidates must be 0 or more, got {self.num_candidates}.")
+        if self.num_slots is not None and (not _is_integer(self.num_slots) or self.num_slots < 1):
+            raise ValueError(
+                f"num_slots must be an integer of at least 1, or None, got {self.num_slots!r}."
+            )
         if not 0 <= self.evict_fraction < 1:
             raise ValueError(f"evict_fraction must lie in [0, 1), got {self.evict_fraction}.")
-        if self.operation_budget < 1:
-            raise ValueError(f"operation_budget must be at least 1, got {self.operation_budget}.")
-        if not self.time_scale > 0:
-            raise ValueError(f"time_scale must be above 0 events, got {self.time_scale}.")
+        for name, least in (("num_candidates", 0), ("operation_budget", 1)):
+            value = getattr(self, name)
+            if not _is_integer(value) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        if not 0 < self.time_scale < math.inf:
+            raise ValueError(f"time_scale must be finite and above 0, got {self.time_scale}.")
 
     def resolved(
         self,
@@ -185,12 +188,16 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def _check_limit(name: str, value: int | float, *, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if not _is_integer(value) and not isinstance(value, float):
         raise ValueError(f"{name} must be a number, got {value!r}.")
     if isinstance(value, float) and not 0 < value < 1:
         raise ValueError(
             f"{name} given as a float is a fraction and must lie in (0, 1), got {value}; "
             "write an int for an absolute number."
         )
-    if isinstance(value, int) and value < least:
+    if value < least and not isinstance(value, float):
         raise ValueError(f"{name} must be at least {least}, got {value}.")
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

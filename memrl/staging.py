@@ -12,8 +12,8 @@ page
   page's speaker. A neighbour counts only while it is resident or stored: what is lost cannot be
   looked at.
 
-A page that only recall holds has no embedding there: it is ranked by its lexical score alone, and
-is a hit only when that is above 0.
+A page that only recall holds has no embedding there: its lexical score stands for both, and it is a
+hit only when that is above 0.
 """
 
 from __future__ import annotations
