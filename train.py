@@ -20,40 +20,28 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from envs.batched import BatchedPaging
+from envs.batched import paging_group
 from envs.workloads import describe
-from envs.workloads.files import DataFileMissingError, DataFormatError
-from envs.workloads.tables import Tables, build_tables, data_record, load_workload, split_documents
+from envs.workloads.tables import Tables, data_record, load_workload, split_tables
 from memrl.algos.gain_regression import GainRegression
 from memrl.best import BestSoFar
-from memrl.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from memrl.checkpoint import load_checkpoint, save_checkpoint
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
 from memrl.documents import Workload
+from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.summary import Entry
 from memrl.interrupt import Interrupted, InterruptGuard
-from memrl.memory.embedders import EmbeddingModelError
 from memrl.policies.base import Contestant
 from memrl.policies.network import GreedyGain
 from memrl.policies.prior import PageScorer, fit_page_scorer
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
-from memrl.run_files import RunError
 from memrl.seeding import Streams
-from memrl.table import TableError
 from memrl.tracking import Run, run_folder, start_run
 
 LOG_EVERY = 25  # gradient steps
-USER_ERRORS = (
-    RunError,
-    CheckpointError,
-    TableError,
-    EmbeddingModelError,
-    DataFileMissingError,
-    DataFormatError,
-    ConfigurationError,
-)
 
 
 # ---------------------------------------------------------------------------------------- one run
@@ -74,7 +62,7 @@ def run(config: RunConfig, workload: Workload, guard: InterruptGuard) -> list[En
     with record:
         # policy and learner
         learner = GainRegression(
-            BatchedPaging(tables.train, options, config.num_envs),
+            paging_group(tables.train, options, config.num_envs),
             config.network,
             config.learner,
             streams,
@@ -90,9 +78,9 @@ def run(config: RunConfig, workload: Workload, guard: InterruptGuard) -> list[En
             f"archive {options.archival_capacity}"
         )
         # learn, then score
-        validation = Arena(tables.validation, options, BatchedPaging)
+        validation = Arena(tables.validation, options, paging_group)
         policy = learn(config, record, learner, scorer, validation, guard)
-        test = Arena(tables.test, options, BatchedPaging)
+        test = Arena(tables.test, options, paging_group)
         entries = score(config, tables.train.page_prior, policy, validation, test, guard)
         report(record, entries)
     return entries
@@ -100,9 +88,8 @@ def run(config: RunConfig, workload: Workload, guard: InterruptGuard) -> list[En
 
 def build_world(config: RunConfig, workload: Workload) -> tuple[Tables, PageScorer]:
     """Three tables with statistics of the training documents, and the page scorer of these."""
+    tables = split_tables(workload, config.split, config.workload)
     try:
-        split = split_documents(len(workload.documents), config.split)
-        tables = build_tables(workload, split, config.workload)
         scorer, own_logits = fit_page_scorer(tables.train)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
@@ -149,6 +136,7 @@ def learn(
 ) -> GreedyGain:
     """Alternate collecting and fitting; return the policy of the best round on validation."""
     best = BestSoFar(learner.network)
+    rounds_scored = 0
     num_updates, num_episodes = config.learner.updates_per_round, config.learner.episodes_per_round
 
     def save() -> None:
@@ -156,6 +144,7 @@ def learn(
         best_tensors, best_state = best.checkpoint()
         tensors |= best_tensors | {"scorer.weight": torch.from_numpy(scorer.weight)}
         state |= {"best": best_state, "scorer": {"bias": scorer.bias, "penalty": scorer.penalty}}
+        state["rounds_scored"] = rounds_scored
         save_checkpoint(record.folder, tensors, state)
 
     if record.resumed:
@@ -163,11 +152,10 @@ def learn(
         with progress_bar("states again", (state["round"] + 1) * num_episodes) as advance:
             learner.restore(tensors, state, guard.checking(advance))
         best.restore(tensors, state["best"])
+        rounds_scored = state["rounds_scored"]
         record.rewind(learner.global_step)
     try:
-        for number in range(max(learner.round, 0), config.learner.rounds):
-            if learner.round == number and learner.update_index == num_updates:
-                continue  # the resumed run had finished this round
+        for number in range(rounds_scored, config.learner.rounds):
             if learner.round < number:
                 with progress_bar(f"round {number}: states", num_episodes) as advance:
                     learner.begin_round(guard.checking(advance))
@@ -181,6 +169,7 @@ def learn(
             (records,) = validation.play([Contestant(lineup.LEARNED, learner.policy)])
             reward = summary.mean_reward_per_question(records)
             best.offer(reward, number)
+            rounds_scored = number + 1
             record.log(
                 learner.global_step,
                 {"eval/reward_per_question": reward, "rollout/decisions": len(learner.dataset)},
@@ -259,7 +248,7 @@ def main() -> int:
         print(describe(workload))
         with InterruptGuard() as guard:
             (run_folds if config.folds else run)(config, workload, guard)
-    except USER_ERRORS as error:
+    except MemrlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except (Interrupted, KeyboardInterrupt):

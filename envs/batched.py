@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from envs.batched_process import BatchedProcess
-from envs.lockstep import LockstepResult, Observation
+from envs.lockstep import LockstepPaging, LockstepResult, Observation
 from memrl.episode_log import REWARD_TERMS, EpisodeLog
 from memrl.memory.paging import EMPTY
 from memrl.observation import observe
@@ -24,6 +24,15 @@ from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState, QueryTimetable, privileged_state
 from memrl.state import TableTensors
 from memrl.table import EpisodeTable
+
+
+def paging_group(
+    table: EpisodeTable, options: PagingOptions, num_envs: int
+) -> BatchedPaging | LockstepPaging:
+    """Episodes side by side: `BatchedPaging` where it supports the options, else the reference."""
+    if options.store_scope == "victim" and not options.observe_embeddings:
+        return BatchedPaging(table, options, num_envs)
+    return LockstepPaging(table, options, num_envs)
 
 
 class BatchedPaging:

@@ -21,6 +21,8 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from memrl.errors import MemrlError
+
 FORMAT = "memrl-checkpoint"
 VERSION = 1
 TENSORS_FILE = "tensors.safetensors"
@@ -28,7 +30,7 @@ STATE_FILE = "checkpoint.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
-class CheckpointError(Exception):
+class CheckpointError(MemrlError):
     """A checkpoint is missing, damaged, of another version, or does not fit."""
 
 

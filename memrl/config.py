@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from memrl.errors import MemrlError
 from memrl.options import PagingOptions
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(MemrlError):
     """A configuration does not fit its data."""
 
 
@@ -245,6 +246,11 @@ class RunConfig:
         _at_least(self, 1, "num_envs")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:<k>, got {self.device!r}.")
+        if self.paging.observe_embeddings:
+            raise ValueError(
+                "paging.observe_embeddings adds arrays that the network of train.py does not read: "
+                "leave it false here, and use it with PagingEnv."
+            )
 
 
 def parse_config(arguments: Sequence[str] | None = None) -> RunConfig:

@@ -15,13 +15,15 @@ from typing import Any
 
 import yaml
 
+from memrl.errors import MemrlError
+
 CONFIG_FILE = "config.yaml"
 PROVENANCE_FILE = "provenance.json"
 METRICS_FILE = "metrics.jsonl"
 RESULTS_FILE = "results.json"
 
 
-class RunError(Exception):
+class RunError(MemrlError):
     """A run folder cannot be used as asked."""
 
 

@@ -27,6 +27,8 @@ import numpy.typing as npt
 import safetensors
 from safetensors.numpy import load_file, save_file
 
+from memrl.errors import MemrlError
+
 TABLE_VERSION = 1
 
 SURFACE = (
@@ -51,7 +53,7 @@ class Event(IntEnum):
     QUERY = 1  # something is asked; `event_index` is the query's index in the document
 
 
-class TableError(RuntimeError):
+class TableError(MemrlError):
     """A table on disk cannot be used."""
 
 

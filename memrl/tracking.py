@@ -210,7 +210,8 @@ def start_run(
         root: the folder of all runs; created if missing.
         name: of the run, usually that of its preset.
         seed: of the run.
-        config: resolved configuration, nested; without what may change on resuming.
+        config: resolved configuration, nested; without what may change on resuming. Its `name` is
+            set to the run's.
         provenance: of this start (`collect_provenance`).
         resume: continue the run of exactly this name and seed, under the same configuration.
         if_used: what to do when the folder is used: refuse, or take the first free one of
@@ -231,9 +232,9 @@ def start_run(
     try:
         if resume:
             folder = run_folder(root, name, seed)
-            require_same_config(folder, settings)
+            require_same_config(folder, settings | {"name": name})
         else:
-            folder = _new_folder(root, name, seed, if_used, config_text(settings))
+            folder = _new_folder(root, name, seed, if_used, settings)
         append_start(folder / PROVENANCE_FILE, plain(provenance))
     except OSError as error:
         raise RunError(
@@ -245,7 +246,7 @@ def start_run(
         mode,
         folder,
         name=f"{name}-s{seed}",
-        config=settings,
+        config=settings | {"name": name},
         group=group or name,
         tags=list(tags),
         job_type=job_type,
@@ -256,11 +257,15 @@ def start_run(
     return run
 
 
-def _new_folder(root: Path, name: str, seed: int, if_used: str, config: str) -> Path:
-    """Create a run folder and claim it by its configuration file."""
+def _new_folder(
+    root: Path, name: str, seed: int, if_used: str, settings: Mapping[str, Any]
+) -> Path:
+    """Create a run folder and claim it by its configuration file, which states the run's name."""
     number = 1
     while True:
-        folder = run_folder(root, name if number == 1 else f"{name}-{number}", seed)
+        numbered = name if number == 1 else f"{name}-{number}"
+        folder = run_folder(root, numbered, seed)
+        config = config_text({**settings, "name": numbered})
         folder.mkdir(parents=True, exist_ok=True)
         if not any(folder.iterdir()):
             try:

@@ -231,7 +231,7 @@ def test_unusable_values_are_refused_before_anything_runs(
 def test_the_chats_fields_are_parameters_of_the_generator() -> None:
     """With the generator's defaults, but for the number of documents."""
     parameters = {field.name: field.default for field in dataclasses.fields(ChatParams)}
-    own = {field.name: field.default for field in dataclasses.fields(ChatConfig)}
+    own: dict[str, Any] = {field.name: field.default for field in dataclasses.fields(ChatConfig)}
     del own["seed"]
     assert own.keys() <= parameters.keys()
     assert own.pop("num_documents") > 20

@@ -20,14 +20,11 @@ def test_nothing_happens_without_ctrl_c() -> None:
 
 
 def test_ctrl_c_waits_for_a_safe_point() -> None:
-    done: list[str] = []
-    with pytest.raises(Interrupted), InterruptGuard() as guard:
+    with InterruptGuard() as guard:
         guard.check()
         press_ctrl_c()
-        done.append("what had been begun")
-        guard.check()
-        done.append("what comes after")
-    assert done == ["what had been begun"]
+        with pytest.raises(Interrupted):
+            guard.check()
 
 
 def test_it_is_not_forgotten_after_the_first_safe_point() -> None:
@@ -39,13 +36,10 @@ def test_it_is_not_forgotten_after_the_first_safe_point() -> None:
 
 
 def test_a_second_ctrl_c_stops_on_the_spot() -> None:
-    done: list[str] = []
-    with pytest.raises(KeyboardInterrupt), InterruptGuard():
+    with InterruptGuard():
         press_ctrl_c()
-        done.append("first")
-        press_ctrl_c()
-        done.append("second")
-    assert done == ["first"]
+        with pytest.raises(KeyboardInterrupt):
+            press_ctrl_c()
 
 
 def test_a_callback_becomes_a_safe_point_after_it_was_called() -> None:

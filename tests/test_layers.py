@@ -26,8 +26,9 @@ PROGRAMS = {
     "memrl.evaluation.__main__",
     "memrl.evaluation.replay",
 }
-# The ground floor. The cache is a module of its own, because the floors above use it as well.
-GROUND = ("memrl.memory", "memrl.cache")
+# The ground floor. The cache and the base of all errors are modules of their own, because the floors
+# above use them as well.
+GROUND = ("memrl.memory", "memrl.cache", "memrl.errors")
 WITHOUT_TORCH = {f"memrl.memory.{name}" for name in ("paging", "bm25", "tokens", "scores")}
 HEAVY = {"sentence_transformers", "transformers", "trl", "wandb", "faiss", "matplotlib"}
 

@@ -38,6 +38,7 @@ def test_a_run_is_a_folder(tmp_path: Path) -> None:
         "env": {"slots": 24, "costs": [0.005, 0.02]},
         "lr": 1e-05,
         "tag": None,
+        "name": "locomo",
     }
     assert json.loads((run.folder / "provenance.json").read_text()) == {"starts": [PROVENANCE]}
     assert lines(run) == [

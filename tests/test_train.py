@@ -287,7 +287,9 @@ def test_a_numbered_run_can_be_resumed(tmp_path: Path, finished: tuple[Path, Out
     copied(tmp_path, finished[0])
     stopped = interrupted_train(tmp_path, "--if_used", "number", method="update", call=3)
     assert stopped.code == 130
-    assert load_checkpoint(run_folder(tmp_path, "tiny-2"))[1]["update_index"] == 3
+    numbered = run_folder(tmp_path, "tiny-2")
+    assert load_checkpoint(numbered)[1]["update_index"] == 3
+    assert yaml.safe_load((numbered / "config.yaml").read_text())["name"] == "tiny-2"
     resumed = train(tmp_path, "--name", "tiny-2", "--resume", "true")
     assert resumed.code == 0, resumed.err
     assert results_of(run_folder(tmp_path, "tiny-2")) == results_of(finished[0])
@@ -394,7 +396,6 @@ def test_an_unknown_embedding_model_is_named(tmp_path: Path) -> None:
         (["--workload.chat.num_documents", "3"], "two training documents"),
         (["--split.kind", "leave_one_out", "--split.fold", "4"], "fold 4"),
         (["--split.validation_frac", "0.6", "--split.test_frac", "0.5"], "validation_frac"),
-        (["--paging.store_scope", "any"], "store_scope"),
         (["--paging.observe_embeddings", "true"], "observe_embeddings"),
         (["--name", "../elsewhere"], "../elsewhere"),
     ],
@@ -406,6 +407,13 @@ def test_what_cannot_be_run_is_refused_in_one_line(
     assert outcome.code in (1, 2)
     assert what in outcome.error
     assert not list((tmp_path / "runs").rglob("results.json"))
+
+
+def test_options_of_the_reference_environment_alone_can_be_trained_on(tmp_path: Path) -> None:
+    options = ("--paging.store_scope", "any", "--learner.rounds", "1")
+    outcome = train(tmp_path, *options, "--learner.updates_per_round", "4")
+    assert outcome.code == 0, outcome.err
+    assert len(results_of(run_folder(tmp_path))["policies"]) == 13
 
 
 # ---------------------------------------------------------------------------------------- folds

@@ -38,7 +38,10 @@ def test_wandb_mirrors_the_run_offline(tmp_path: Path, monkeypatch: pytest.Monke
     (mirror,) = read_offline_runs(run.folder)
     assert (mirror.name, mirror.group, mirror.job_type) == ("locomo-s3", "presets", "eval")
     assert mirror.tags == ["abc"]
-    assert mirror.config == {"env": {"slots": 24, "costs": [0.005, 0.02]}, "lr": 1e-05, "tag": None}
+    assert mirror.config == {
+        **{"env": {"slots": 24, "costs": [0.005, 0.02]}, "lr": 1e-05, "tag": None},
+        **{"name": "locomo"},
+    }
     assert mirror.step_metrics == {"*": "global_step"}
     shown = [(row["global_step"], row["loss/policy"]) for row in mirror.history[:4]]
     assert shown[:3] == [(0, 0.0), (1, 0.25), (2, 0.5)]

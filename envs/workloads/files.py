@@ -15,14 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from memrl.errors import MemrlError
+
 DATA_DIR_VARIABLE = "MEMRL_DATA"
 
 
-class DataFileMissingError(FileNotFoundError):
+class DataFileMissingError(MemrlError, FileNotFoundError):
     """A data set is not where it was looked for."""
 
 
-class DataFormatError(ValueError):
+class DataFormatError(MemrlError, ValueError):
     """A data file is damaged or is not laid out as its data set's files are."""
 
 

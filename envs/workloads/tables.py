@@ -19,7 +19,7 @@ from envs.workloads.chat import ChatParams, generate_chats
 from envs.workloads.episodes import sample_episodes
 from envs.workloads.locomo import load_locomo
 from memrl.cache import default_cache_folder
-from memrl.config import SplitConfig, WorkloadConfig
+from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig
 from memrl.documents import Workload
 from memrl.memory.embedders import CachedEmbedder, Embedder, HashingEmbedder, make_embedder
 from memrl.seeding import Streams
@@ -49,7 +49,11 @@ class Tables:
 
 
 def load_workload(config: WorkloadConfig) -> Workload:
-    """Load or generate the documents that a configuration names."""
+    """Load or generate the documents that a configuration names.
+
+    Raises:
+        ConfigurationError: if the parameters of the chats cannot be met.
+    """
     if config.name == "locomo":
         return load_locomo(
             config.data_dir,
@@ -58,7 +62,11 @@ def load_workload(config: WorkloadConfig) -> Workload:
         )
     parameters = asdict(config.chat)
     seed = parameters.pop("seed")
-    return generate_chats(ChatParams(**parameters), Streams(seed).generator("workload", 0))
+    try:
+        chat = ChatParams(**parameters)
+    except ValueError as error:
+        raise ConfigurationError(f"workload.chat: {error}") from error
+    return generate_chats(chat, Streams(seed).generator("workload", 0))
 
 
 def split_documents(num_documents: int, config: SplitConfig) -> Split:
@@ -92,6 +100,18 @@ def split_documents(num_documents: int, config: SplitConfig) -> Split:
         tuple(sorted(order[cut : cut + num_validation])),
         tuple(sorted(order[cut + num_validation :])),
     )
+
+
+def split_tables(workload: Workload, split: SplitConfig, config: WorkloadConfig) -> Tables:
+    """Split and tensorise with the configured embedder and the default cache.
+
+    Raises:
+        ConfigurationError: if the configuration does not fit these documents.
+    """
+    try:
+        return build_tables(workload, split_documents(len(workload.documents), split), config)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
 
 
 def build_tables(

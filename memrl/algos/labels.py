@@ -121,8 +121,9 @@ def _archive_events(privileged: PrivilegedState, options: PagingOptions) -> Tens
     clock = privileged.state.clock
     if options.archival_capacity is None:
         return torch.full_like(clock, torch.inf, dtype=torch.float32)
-    pace = privileged.stores.clamp(min=1) / clock.clamp(min=1)
-    return options.archival_capacity / pace
+    # The product first: a pace of 1/7 has no exact float, and seven events would be a little less.
+    places_and_events = options.archival_capacity * clock.clamp(min=1)
+    return places_and_events / privileged.stores.clamp(min=1)
 
 
 def _queue_place(state: PagingState) -> Tensor:

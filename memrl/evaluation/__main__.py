@@ -15,10 +15,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from envs.batched import BatchedPaging
-from envs.workloads.tables import build_tables, load_workload, split_documents
+from envs.batched import paging_group
+from envs.workloads.tables import load_workload, split_tables
 from memrl.checkpoint import CheckpointError
 from memrl.config import RunConfig, parse_config
+from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.summary import Entry
@@ -48,13 +49,11 @@ def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
     with progress_bar("documents", len(workload.documents)) as advance:
         for fold in range(len(workload.documents)):
             split = replace(config.split, kind="leave_one_out", fold=fold)
-            tables = build_tables(
-                workload, split_documents(len(workload.documents), split), config.workload
-            )
+            tables = split_tables(workload, split, config.workload)
             options = config.paging.resolved(**tables.train.medians())
             table = tables.test.with_prior(run.scorer.logits(tables.test))
             contestants = _contestants(run, options.reward)
-            played = Arena(table, options, BatchedPaging).play(contestants)
+            played = Arena(table, options, paging_group).play(contestants)
             pairs = zip(contestants, played, strict=True)
             runs.append([Entry.of(*pair, run.config.seed) for pair in pairs])
             advance(1)
@@ -107,7 +106,7 @@ def main() -> int:
             merge_runs(arguments.runs, arguments.out)
         else:
             transfer(arguments.run, parse_config(rest), arguments.out)
-    except (CheckpointError, ValueError, OSError) as error:
+    except MemrlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

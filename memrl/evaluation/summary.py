@@ -18,6 +18,7 @@ from memrl.evaluation import stats
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO
 from memrl.evaluation.play import EpisodeRecord
 from memrl.policies.base import Contestant
+from memrl.run_files import RunError
 
 RESULTS_SCHEMA = 1
 """Version of the structure that `summarize` returns."""
@@ -64,12 +65,12 @@ def merge(runs: Sequence[Sequence[Entry]]) -> list[Entry]:
     """Put the entries of several runs together by name, in the order of the first run.
 
     Raises:
-        ValueError: if the runs do not hold the same contestants.
+        RunError: if the runs do not hold the same contestants.
     """
     merged = {entry.name: Entry(**{**vars(entry)}) for entry in runs[0]}
     for run in runs[1:]:
         if {entry.name for entry in run} != set(merged):
-            raise ValueError("The runs do not hold the same policies and cannot be put together.")
+            raise RunError("The runs do not hold the same policies and cannot be put together.")
         for entry in run:
             into = merged[entry.name]
             into.runs = into.runs + [len(into.settings) + run for run in entry.runs]
@@ -229,7 +230,7 @@ def read_entries(path: Path) -> list[Entry]:
     """Read what `write_entries` wrote.
 
     Raises:
-        ValueError: if a line is damaged; it names the file and the line.
+        RunError: if a line is damaged; it names the file and the line.
     """
     entries: dict[str, Entry] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -246,7 +247,8 @@ def read_entries(path: Path) -> list[Entry]:
             entry.seeds.append(row["seed"])
             entry.runs.append(row["run"])
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"Line {number} of {path} is damaged ({error}); score the run again."
+            raise RunError(
+                f"Line {number} of {path} is damaged ({error}): delete the run's results.json and "
+                "score it again with train.py --resume true."
             ) from error
     return list(entries.values())

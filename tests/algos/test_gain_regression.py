@@ -270,7 +270,7 @@ def test_a_learner_stopped_while_it_collects_can_be_restored() -> None:
     stopped = learner()
     train(stopped, 1)
 
-    def stop(count: int) -> None:
+    def stop(_: int) -> None:
         raise StoppedError
 
     with pytest.raises(StoppedError):

@@ -46,7 +46,7 @@ def is_compared(group: LockstepPaging, op: Op, argument: int) -> bool:
 def compare_along_random_play(
     table: EpisodeTable, options: PagingOptions, realization: float, seed: int, steps: int
 ) -> Counter[str]:
-    """Check the label of every legal action of every row at each of some steps; count by operation."""
+    """Check the label of every legal action of every row at each step; count by operation."""
     rng = np.random.default_rng(seed)
     group = LockstepPaging(table, options, 4)
     episodes = rng.integers(table.num_episodes, size=4).tolist()
@@ -57,7 +57,7 @@ def compare_along_random_play(
         labels = labels_of(group, realization)
         assert labels.dtype == torch.float32
         masks = observation["action_mask"].numpy()
-        for row in np.flatnonzero(running):
+        for row in np.flatnonzero(running).tolist():
             slow = SlowGains(group, row, realization, STAGING)
             for action in np.flatnonzero(masks[row]).tolist():
                 op, argument = group.layout.decode(action)
@@ -116,7 +116,10 @@ def test_both_environments_give_the_same_labels() -> None:
         capacity=3, num_candidates=2, evict_scope="any", archival_capacity=4, reward=REWARD
     )
     table = small_table(1, num_documents=3, num_episodes=12, num_queries=6, coarse=True)
-    groups = [LockstepPaging(table, options, 12), BatchedPaging(table, options, 12)]
+    groups: list[LockstepPaging | BatchedPaging] = [
+        LockstepPaging(table, options, 12),
+        BatchedPaging(table, options, 12),
+    ]
     rng = np.random.default_rng(0)
     observations = [group.reset(range(12)) for group in groups]
     for _ in range(15):
@@ -136,7 +139,8 @@ class Decision:
     def __init__(
         self, table: EpisodeTable, moves: list[tuple[Op, int]], realization: float, **fields: Any
     ) -> None:
-        options = PagingOptions(**({"reward": PLAIN, "staging": "dense", "capacity": 3} | fields))
+        settings: dict[str, Any] = {"reward": PLAIN, "staging": "dense", "capacity": 3, **fields}
+        options = PagingOptions(**settings)
         self.group = LockstepPaging(table, options, 1)
         self.group.reset([0])
         for op, argument in moves:
@@ -175,7 +179,7 @@ def test_store_counts_only_while_the_page_would_be_absent() -> None:
         table = apples(asked_after, needs=(2,))
         return Decision(table, [], 1.0, store_scope="any")(Op.STORE, 2)
 
-    # Page 3 has arrived. A query after 4 pages comes in one event, after 5 in two, after 6 in three.
+    # Page 3 has arrived. A query after 4 pages comes in one event, after 6 in three.
     assert label(4) == label(5) == -PLAIN.store
     assert label(6) == 1 - PLAIN.retrieve - PLAIN.store
 

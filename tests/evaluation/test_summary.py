@@ -22,6 +22,7 @@ from memrl.options import DEFAULT_REWARD
 from memrl.policies.base import Contestant
 from memrl.policies.clairvoyant import Clairvoyant
 from memrl.policies.heuristics import StoreAndRetrieve, YieldOnly
+from memrl.run_files import RunError
 
 
 def record(
@@ -100,11 +101,13 @@ def test_an_entry_is_made_from_a_contestant() -> None:
     assert not Entry.of(Contestant("f", YieldOnly()), [], 0).is_privileged
 
 
-# ---------------------------------------------------------------------------------------- one policy
+# ---------------------------------------------------------------------------------------- numbers
 
 
 def test_the_numbers_of_one_policy() -> None:
-    extra = {"tokens_read": 80, "tokens_retrieved": 0, "decision_s": 0.005, "illegal": 0}
+    extra: dict[str, Any] = {
+        **{"tokens_read": 80, "tokens_retrieved": 0, "decision_s": 0.005, "illegal": 0}
+    }
     funnel = {"absent": 6.0, "stored": 3.0, "staged": 1.0, "retrieved": 0.5}
     operations = {"yield": 1, "store": 4, "retrieve": 0, "next": 2, "evict": 0, "search": 0}
     records = [
@@ -313,7 +316,7 @@ def test_the_order_of_policies_may_differ_between_runs() -> None:
 
 
 def test_runs_with_other_policies_are_not_merged() -> None:
-    with pytest.raises(ValueError, match="do not hold the same policies"):
+    with pytest.raises(RunError, match="do not hold the same policies"):
         merge([[entry("x", [])], [entry("y", [])]])
 
 
@@ -383,7 +386,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, damage: Any) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
     lines[3] = damage(lines[3])
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"[Ll]ine 4 of .*episodes\.jsonl is damaged"):
+    with pytest.raises(RunError, match=r"[Ll]ine 4 of .*episodes\.jsonl is damaged"):
         read_entries(path)
 
 

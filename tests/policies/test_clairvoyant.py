@@ -98,7 +98,8 @@ class Watched:
 
 
 def one_episode(table: EpisodeTable, **fields: Any) -> EpisodeRecord:
-    options = PagingOptions(**({"reward": PLAIN, "staging": "dense"} | fields))
+    settings: dict[str, Any] = {"reward": PLAIN, "staging": "dense", **fields}
+    options = PagingOptions(**settings)
     (record,) = play(LockstepPaging(table, options, 1), Clairvoyant(options.reward), [0])
     return record
 
@@ -184,7 +185,8 @@ SETTINGS: list[dict[str, Any]] = [
 def test_it_never_plays_an_illegal_action(fields: dict[str, Any]) -> None:
     table = small_table(9, num_documents=3, num_episodes=12, coarse=True)
     for reward in (REWARD, DEFAULT_REWARD):
-        options = PagingOptions(**({"num_candidates": 2, "reward": reward} | fields))
+        settings: dict[str, Any] = {"num_candidates": 2, "reward": reward, **fields}
+        options = PagingOptions(**settings)
         records = play(LockstepPaging(table, options, 12), Clairvoyant(reward), range(12))
         assert [record.illegal for record in records] == [0] * 12
 
@@ -290,7 +292,8 @@ def test_it_cannot_play_without_the_hidden_truth() -> None:
 
 def plan(table: EpisodeTable, moves: Sequence[tuple[Op, int]], **fields: Any) -> float:
     """Return of an episode played by this plan, YIELD at its end."""
-    options = PagingOptions(**({"reward": PLAIN, "staging": "dense"} | fields))
+    settings: dict[str, Any] = {"reward": PLAIN, "staging": "dense", **fields}
+    options = PagingOptions(**settings)
     group = LockstepPaging(table, options, 1)
     group.reset([0])
     total = 0.0
@@ -318,7 +321,8 @@ def plan_candidates(
     table: EpisodeTable, moves: Sequence[tuple[Op, int]], **fields: Any
 ) -> list[int]:
     """Candidates after these moves."""
-    options = PagingOptions(**({"reward": PLAIN, "staging": "dense"} | fields))
+    settings: dict[str, Any] = {"reward": PLAIN, "staging": "dense", **fields}
+    options = PagingOptions(**settings)
     group = LockstepPaging(table, options, 1)
     group.reset([0])
     for op, argument in moves:
@@ -327,7 +331,7 @@ def plan_candidates(
 
 
 def test_limit_needed_pages_push_each_other_out_of_a_small_archive() -> None:
-    """Of pages 0, 1, 2 an archive of two keeps the last two: one need less than any choice of two."""
+    """Of pages 0, 1, 2 an archive of two keeps the last two; the first was stored for nothing."""
     table = asks((0,), (1,), (2,))
     record = one_episode(table, capacity=3, archival_capacity=2)
     assert record.operations["store"] >= 3  # the first of them for nothing

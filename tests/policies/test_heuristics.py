@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from table_fixtures import REWARD, small_table
@@ -28,7 +27,7 @@ Move = tuple[Op, int]
 def seen(
     *, at_query: bool, slots: Rows, num_slots: int = 3, num_candidates: int = 2
 ) -> dict[str, Tensor]:
-    """One observation with these features set and all others 0; the last row is the arriving one."""
+    """One observation with these features set and all others 0; the last row is for arrivals."""
     rows = torch.zeros((1, num_slots + 1, len(FEATURES)))
     for row, features in slots.items():
         for name, value in {"occupied": 1.0, **features}.items():
@@ -210,7 +209,7 @@ def test_everything_is_stored_unless_a_threshold_is_given() -> None:
     assert choice(StoreAndRetrieve(top_k=3), observation, (Op.STORE, 1)) == (Op.STORE, 1)
 
 
-# ---------------------------------------------------------------------------------------- retrieving
+# ---------------------------------------------------------------------------------------- bringing
 
 RETRIEVE_BOTH = [(Op.RETRIEVE, 0), (Op.RETRIEVE, 1)]
 
@@ -296,7 +295,8 @@ SETTINGS: list[dict[str, Any]] = [
 def played(fields: dict[str, Any], num_episodes: int = 10) -> list[list[EpisodeRecord]]:
     """Records of each policy on the same episodes, all of them in one group."""
     table = small_table(7, num_documents=3, num_episodes=num_episodes, coarse=True)
-    options = PagingOptions(**({"num_candidates": 3, "reward": REWARD} | fields))
+    settings: dict[str, Any] = {"num_candidates": 3, "reward": REWARD, **fields}
+    options = PagingOptions(**settings)
     can_batch = options.store_scope == "victim"
     make_group = BatchedPaging if can_batch else LockstepPaging
     group = make_group(table, options, num_episodes * len(policies()))
@@ -344,7 +344,7 @@ def test_fifo_keeps_the_latest_pages() -> None:
                 arrived += 1
             elif table.query_pays[table.query_offset[document] + index]:
                 needs = table.needs_in_window(record.episode, index)
-                expected += np.mean([arrived - 4 <= need < arrived for need in needs])
+                expected += sum(arrived - 4 <= need < arrived for need in needs) / len(needs)
         assert record.evidence == pytest.approx(expected)
         assert record.episode_return == pytest.approx(expected)
         total += expected
