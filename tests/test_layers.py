@@ -26,7 +26,7 @@ PROGRAMS = {
     "memrl.evaluation.__main__",
     "memrl.evaluation.replay",
 }
-# The ground floor. The cache and the base of all errors are modules of their own, because the floors
+# The ground floor. The cache and the base of errors are modules of their own, because the floors
 # above use them as well.
 GROUND = ("memrl.memory", "memrl.cache", "memrl.errors")
 WITHOUT_TORCH = {f"memrl.memory.{name}" for name in ("paging", "bm25", "tokens", "scores")}
