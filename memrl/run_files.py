@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ CONFIG_FILE = "config.yaml"
 PROVENANCE_FILE = "provenance.json"
 METRICS_FILE = "metrics.jsonl"
 RESULTS_FILE = "results.json"
+
+_ONE_RUN = ("seed", "split.fold")  # what may differ between the runs of one table
 
 
 class RunError(MemrlError):
@@ -67,19 +69,50 @@ def config_text(config: Mapping[str, Any]) -> str:
 
 def require_same_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Raise RunError unless the run in `folder` was started with this plain configuration."""
-    path = folder / CONFIG_FILE
-    if not path.exists():
+    if not (folder / CONFIG_FILE).exists():
         raise RunError(f"There is no run to resume in {folder}: start it without --resume.")
-    try:
-        before = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is damaged ({error}): start the run again elsewhere.") from error
+    before = read_config(folder)
     different = differing_keys(before, config)
     if different:
         raise RunError(
             f"The run {folder} was started with another configuration; it differs in "
             f"{', '.join(different)}: resume with the same values, or take another --name."
         )
+
+
+def read_config(folder: Path) -> Any:
+    """The configuration that a run folder was started with, as plain nested mappings.
+
+    Raises:
+        RunError: if it is missing or damaged.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing: {folder} is not the folder of a run.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} is damaged ({error}): start the run again elsewhere.") from error
+
+
+def require_mergeable(folders: Sequence[Path]) -> None:
+    """Raise RunError unless the runs are seeds and folds of one preset, each there once."""
+    configs = [read_config(folder) for folder in folders]
+    for folder, config in zip(folders[1:], configs[1:], strict=True):
+        different = set(differing_keys(configs[0], config)) - {*_ONE_RUN, "name"}
+        if different:
+            raise RunError(
+                f"{folders[0]} and {folder} were run with other settings; they differ in "
+                f"{', '.join(sorted(different))}: merge seeds and folds of one preset."
+            )
+    first: dict[tuple[Any, ...], Path] = {}
+    for folder, config in zip(folders, configs, strict=True):
+        flat = _dotted(config)
+        twin = first.setdefault(tuple(flat.get(key) for key in _ONE_RUN), folder)
+        if twin is not folder:
+            raise RunError(
+                f"{twin} and {folder} are the same seed and fold: give each of them once."
+            )
 
 
 def differing_keys(first: Any, second: Any) -> list[str]:

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -96,15 +97,20 @@ def preset(folder: Path, **values: Any) -> Path:
 def train(folder: Path, *arguments: str) -> Outcome:
     """Run train.py with the tiny preset; run folders are made under `folder / "runs"`."""
     command = ["--config", str(preset(folder)), "--runs_dir", str(folder / "runs"), *arguments]
+    return called(train_module().main, "train.py", *command)
+
+
+def called(program: Callable[[], int], *command: str) -> Outcome:
+    """Run a program's main function in this process under a command line."""
     out, err = io.StringIO(), io.StringIO()
     with (
         pytest.MonkeyPatch.context() as patch,
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        patch.setattr(sys, "argv", ["train.py", *command])
+        patch.setattr(sys, "argv", [*command])
         try:
-            code = train_module().main()
+            code: str | int | None = program()
         except SystemExit as stopped:
             code = stopped.code
     return Outcome(int(code or 0), out.getvalue(), err.getvalue())

@@ -28,7 +28,7 @@ from memrl.policies.base import Contestant
 from memrl.policies.clairvoyant import Clairvoyant
 from memrl.policies.heuristics import StoreAndRetrieve, YieldOnly
 from memrl.progress import progress_bar
-from memrl.run_files import replace_text, strict_json
+from memrl.run_files import replace_text, require_mergeable, strict_json
 from memrl.saved import SavedRun, load_run
 
 
@@ -37,6 +37,7 @@ def merge_runs(folders: list[Path], out: Path | None) -> None:
     for folder in folders:
         if not (folder / "episodes.jsonl").exists():
             raise CheckpointError(f"The run {folder} has no episodes.jsonl: it is not finished.")
+    require_mergeable(folders)
     entries = summary.merge([summary.read_entries(folder / "episodes.jsonl") for folder in folders])
     _report(entries, " + ".join(folder.as_posix() for folder in folders), out)
 

@@ -62,7 +62,8 @@ def print_table(results: Mapping[str, Any], title: str, console: Console | None 
 def print_paired(results: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the differences between the learned policies and the others, document by document."""
     table = Table(title="differences in reward / question, by document", title_justify="left")
-    for column in ("policy", "less", "mean", "95 % t-interval", "better in", "by document"):
+    columns = ("policy", "less", "mean", "95 % t-interval", "better in", "sign p", "by document")
+    for column in columns:
         table.add_column(column, no_wrap=column != "by document")
     for pair in results["paired"]:
         if pair["policy"] in FOCUS and pair["control"] != pair["policy"]:
@@ -71,7 +72,7 @@ def print_paired(results: Mapping[str, Any], console: Console | None = None) -> 
 
 
 def _paired_row(pair: Mapping[str, Any]) -> list[str]:
-    interval, differences = pair["interval"], pair["cluster_differences"]
+    interval, differences, sign = pair["interval"], pair["cluster_differences"], pair["sign"]
     better = sum(value > 0 for value in differences.values())
     return [
         pair["policy"],
@@ -79,6 +80,7 @@ def _paired_row(pair: Mapping[str, Any]) -> list[str]:
         f"{pair['estimate']:+.3f}",
         f"{interval['low']:+.3f}..{interval['high']:+.3f}" if interval else "-",
         f"{better}/{len(differences)}",
+        f"{sign['p_value']:.3f}" if sign else "-",
         " ".join(f"{value:+.2f}" for value in differences.values())
         if len(differences) < 20
         else "",

@@ -154,5 +154,6 @@ def test_differences_of_the_learned_policy_are_printed() -> None:
     assert LEARNED in text
     assert "+0.405" in text  # (2.4321 - .8125) / 4 in each document
     assert "6/6" in text
+    assert "0.031" in text  # the sign test of 6 equal signs: 2 / 2^6
     assert text.count("+0.40") >= 6
     assert CLAIRVOYANT not in text

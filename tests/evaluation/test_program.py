@@ -1,0 +1,92 @@
+"""`python -m memrl.evaluation`: finished runs put together, and played on another workload."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from tiny_runs import TINY, Outcome, called, results_of, train
+
+from memrl.evaluation import __main__ as program
+from memrl.evaluation import lineup
+
+
+def evaluate(*arguments: str | Path) -> Outcome:
+    return called(program.main, "memrl.evaluation", *map(str, arguments))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two seeds of the tiny preset."""
+    folder = tmp_path_factory.mktemp("merged")
+    for seed in range(2):
+        outcome = train(folder, "--seed", str(seed))
+        assert outcome.code == 0, outcome.err
+    return [folder / "runs" / "tiny" / f"seed{seed}" for seed in range(2)]
+
+
+def test_merged_seeds_are_the_mean_of_both(runs: list[Path], tmp_path: Path) -> None:
+    outcome = evaluate("merge", *runs, "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert "2 seeds" in outcome.out
+    merged = json.loads((tmp_path / "results.json").read_text())
+    assert merged["num_seeds"] == 2
+    single = [results_of(run) for run in runs]
+    for number, policy in enumerate(merged["policies"]):
+        expected = [each["policies"][number]["reward_per_question"]["estimate"] for each in single]
+        assert policy["reward_per_question"]["estimate"] == pytest.approx(sum(expected) / 2)
+        assert len(policy["settings"]) == 2
+    assert (tmp_path / "results.md").read_text().startswith("| policy |")
+
+
+def test_one_run_is_not_counted_twice(runs: list[Path]) -> None:
+    outcome = evaluate("merge", runs[0], runs[1], runs[0])
+    assert outcome.code == 1
+    assert "same seed and fold" in outcome.error
+    assert str(runs[0]) in outcome.error
+
+
+def test_runs_of_other_settings_are_not_merged(runs: list[Path], tmp_path: Path) -> None:
+    other = tmp_path / "seed1"
+    shutil.copytree(runs[1], other)
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    config["paging"]["capacity"] = 4
+    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    outcome = evaluate("merge", runs[0], other)
+    assert outcome.code == 1
+    assert "they differ in paging.capacity" in outcome.error
+
+
+@pytest.mark.parametrize("command", ["merge", "transfer"])
+def test_a_folder_that_is_no_finished_run_is_named(command: str, tmp_path: Path) -> None:
+    outcome = evaluate(command, tmp_path / "nothing")
+    assert outcome.code == 1
+    assert "nothing" in outcome.error
+    assert "not finished" in outcome.error
+
+
+def test_a_run_plays_on_other_documents(runs: list[Path], tmp_path: Path) -> None:
+    chat = {**TINY["workload"]["chat"], "num_documents": 3, "seed": 5}
+    preset = tmp_path / "other.yaml"
+    workload = {**TINY["workload"], "chat": chat}
+    preset.write_text(yaml.safe_dump({**TINY, "name": "other", "workload": workload}))
+    outcome = evaluate("transfer", runs[0], "--config", preset, "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    played = json.loads((tmp_path / "results.json").read_text())
+    names = [policy["name"] for policy in played["policies"]]
+    assert names == [
+        lineup.FIFO,
+        lineup.PRIOR_RULE,
+        lineup.LEARNED,
+        lineup.LEARNED_OFFSET,
+        lineup.CLAIRVOYANT,
+    ]
+    assert len(played["clusters"]) == 3
+    trained = {policy["name"]: policy for policy in results_of(runs[0])["policies"]}
+    for policy in played["policies"]:
+        # What was chosen on the run's own validation documents, once for each test document.
+        chosen = trained[policy["name"]]["settings"][0]
+        assert policy["settings"] == [chosen] * 3
