@@ -30,12 +30,13 @@ MakeGroup = Callable[[EpisodeTable, PagingOptions, int], PagingGroup]
 """Makes `num_envs` episodes of a table to be stepped together; programs hand it in."""
 
 FIFO = "FIFO, no storage"
+STORE_ALL = "store all, top-k hybrid + neighbours"
 PRIOR_RULE = "prior rule"
 LEARNED = "gain regression"
 LEARNED_OFFSET = "gain regression + store offset"
 CLAIRVOYANT = "clairvoyant"
-CONTROLS = (LEARNED, LEARNED_OFFSET, PRIOR_RULE, FIFO)
-"""Whom every other policy is compared with, pair by pair."""
+CONTROLS = (LEARNED, LEARNED_OFFSET, PRIOR_RULE, STORE_ALL, FIFO)
+"""Whom every other policy is compared with, pair by pair; `STORE_ALL` fits nothing but its k."""
 
 
 def heuristic_lines(

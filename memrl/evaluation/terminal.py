@@ -66,7 +66,8 @@ def print_paired(results: Mapping[str, Any], console: Console | None = None) -> 
     for column in columns:
         table.add_column(column, no_wrap=column != "by document")
     for pair in results["paired"]:
-        if pair["policy"] in FOCUS and pair["control"] != pair["policy"]:
+        # Two policies in focus are compared once: the later one less the earlier.
+        if pair["policy"] in FOCUS and pair["control"] not in FOCUS[FOCUS.index(pair["policy"]) :]:
             table.add_row(*_paired_row(pair))
     (console or Console(width=CONSOLE_WIDTH)).print(table)
 
