@@ -8,6 +8,7 @@
 
 Writes runs/<name>/seed<k>/: config.yaml, provenance.json, metrics.jsonl, checkpoint-<n>/,
 episodes.jsonl (a line per policy and episode), results.json, results.md, tables/, wandb/.
+The table over all folds is in runs/<name>-folds/seed<k>/.
 """
 
 from __future__ import annotations
@@ -22,10 +23,16 @@ import torch
 
 from envs.batched import paging_group
 from envs.workloads import describe
-from envs.workloads.tables import Tables, data_record, load_workload, split_tables
+from envs.workloads.tables import (
+    Tables,
+    data_record,
+    load_workload,
+    split_tables,
+    workload_record,
+)
 from memrl.algos.gain_regression import GainRegression
 from memrl.best import BestSoFar
-from memrl.checkpoint import load_checkpoint, save_checkpoint
+from memrl.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
 from memrl.documents import Workload
 from memrl.errors import MemrlError
@@ -38,8 +45,10 @@ from memrl.policies.network import GreedyGain
 from memrl.policies.prior import PageScorer, fit_page_scorer
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
+from memrl.resuming import newest_name, require_same_config, require_same_data
+from memrl.run_files import plain
 from memrl.seeding import Streams
-from memrl.tracking import Run, run_folder, start_run
+from memrl.tracking import Run, require_unused, run_folder, start_run
 
 LOG_EVERY = 25  # gradient steps
 
@@ -47,19 +56,22 @@ LOG_EVERY = 25  # gradient steps
 # ---------------------------------------------------------------------------------------- one run
 
 
-def run(config: RunConfig, workload: Workload, guard: InterruptGuard) -> list[Entry]:
+def run(config: RunConfig, workload: Workload) -> list[Entry]:
     """World, policy, learning, score; returns the records of every policy on the test episodes."""
     folder = run_folder(Path(config.runs_dir), config.name, config.seed)
     if config.resume and (folder / "results.json").exists():
+        require_same_config(folder, plain(run_settings(config)))
+        require_same_data(folder, workload_record(workload))
         print(f"{folder} is finished already; its records are used.")
         return summary.read_entries(folder / "episodes.jsonl")
 
+    device = pick_device(config.device)
     tables, scorer = build_world(config, workload)
     options = config.paging.resolved(**tables.train.medians())
     streams = Streams(config.seed)
     record = open_run(config, data_record(workload, tables), streams)
 
-    with record:
+    with record, InterruptGuard() as guard:
         # policy and learner
         learner = GainRegression(
             paging_group(tables.train, options, config.num_envs),
@@ -67,7 +79,7 @@ def run(config: RunConfig, workload: Workload, guard: InterruptGuard) -> list[En
             config.learner,
             streams,
             thresholds=np.quantile(tables.train.page_prior, (0.3, 0.5, 0.7)).tolist(),
-            device=pick_device(config.device),
+            device=device,
         )
         parameters = sum(p.numel() for p in learner.network.parameters())
         print(
@@ -77,12 +89,15 @@ def run(config: RunConfig, workload: Workload, guard: InterruptGuard) -> list[En
             f"capacity {options.capacity} {options.unit}, {options.num_slots} slots, "
             f"archive {options.archival_capacity}"
         )
+        if options.unit == "tokens":
+            num_cut = int((tables.test.page_tokens > options.capacity).sum())
+            print(f"{num_cut:,} test pages are larger than main context and truncated to it")
         # learn, then score
         validation = Arena(tables.validation, options, paging_group)
         policy = learn(config, record, learner, scorer, validation, guard)
         test = Arena(tables.test, options, paging_group)
         entries = score(config, tables.train.page_prior, policy, validation, test, guard)
-        report(record, entries)
+        report(config, record, entries)
     return entries
 
 
@@ -120,7 +135,13 @@ def pick_device(name: str) -> torch.device:
     """The device that a configuration names; "auto" is CUDA when there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigurationError(
+            f"There is no device {name} (torch sees {torch.cuda.device_count()} CUDA devices): "
+            "use --device auto or cpu."
+        )
+    return device
 
 
 # ---------------------------------------------------------------------------------------- learn
@@ -147,7 +168,9 @@ def learn(
         state["rounds_scored"] = rounds_scored
         save_checkpoint(record.folder, tensors, state)
 
-    if record.resumed:
+    if record.resumed and not has_checkpoint(record.folder):
+        record.rewind(0)  # it ended before its first checkpoint: from the beginning, the same
+    elif record.resumed:
         tensors, state = load_checkpoint(record.folder)
         with progress_bar("states again", (state["round"] + 1) * num_episodes) as advance:
             learner.restore(tensors, state, guard.checking(advance))
@@ -209,14 +232,15 @@ def score(
         for line in lines:
             contestants.append(validation.choose(line))
             guard.checking(advance)(1)
-    print(f"scoring {len(contestants)} policies on {test.table.num_episodes} test episodes")
-    played = test.play(contestants)
+    num_episodes = len(contestants) * test.table.num_episodes
+    with progress_bar("scoring on test", num_episodes) as advance:
+        played = test.play(contestants, guard.checking(advance))
     return [Entry.of(*pair, config.seed) for pair in zip(contestants, played, strict=True)]
 
 
-def report(record: Run, entries: list[Entry]) -> None:
+def report(config: RunConfig, record: Run, entries: list[Entry]) -> None:
     """Print the table a paper would print, and store it."""
-    results = summary.summarize(entries, lineup.CONTROLS)
+    results = summary.summarize(entries, lineup.CONTROLS, run_settings(config))
     terminal.print_table(results, title=f"{record.name}, held-out documents")
     terminal.print_paired(results)
     summary.write_entries(record.folder / "episodes.jsonl", entries)
@@ -228,26 +252,29 @@ def report(record: Run, entries: list[Entry]) -> None:
 # ---------------------------------------------------------------------------------------- program
 
 
-def run_folds(config: RunConfig, workload: Workload, guard: InterruptGuard) -> None:
+def run_folds(config: RunConfig, workload: Workload) -> None:
     """Leave each document out in turn, and report on all of them together."""
+    together = replace(config, name=f"{config.name}-folds")
+    if not config.resume:  # better now than after the last fold
+        require_unused(run_folder(Path(config.runs_dir), together.name, config.seed))
     runs = []
     for fold in range(len(workload.documents)):
         split = replace(config.split, kind="leave_one_out", fold=fold)
-        runs.append(
-            run(replace(config, name=f"{config.name}-fold{fold}", split=split), workload, guard)
-        )
-    with open_run(config, {"folds": len(runs)}, Streams(config.seed)) as record:
-        report(record, summary.merge(runs))
+        runs.append(run(replace(config, name=f"{config.name}-fold{fold}", split=split), workload))
+    with open_run(together, {"folds": len(runs)}, Streams(config.seed)) as record:
+        report(together, record, summary.merge(runs))
 
 
 def main() -> int:
     """Run what the command line asks for; exit status 1 on errors, 130 after Ctrl-C."""
     config = parse_config()
+    if config.resume and config.if_used == "number":
+        newest = newest_name(Path(config.runs_dir), config.name, config.seed)
+        config = replace(config, name=newest)
     try:
         workload = load_workload(config.workload)
         print(describe(workload))
-        with InterruptGuard() as guard:
-            (run_folds if config.folds else run)(config, workload, guard)
+        (run_folds if config.folds else run)(config, workload)
     except MemrlError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,9 +1,9 @@
 """Checkpoints: tensors as safetensors, everything else as JSON; nothing is ever unpickled.
 
 A checkpoint is one folder, `checkpoint-<k>`, that is written under a temporary name and renamed
-into place, so that it is there completely or not at all. The previous one is deleted only then:
-whenever a program is killed, the newest checkpoint of a folder is a whole one. The JSON carries the
-SHA-256 of the tensor file, so that damage and mixed-up files are noticed.
+into place, so that it is there completely or not at all; the one before it stays, older ones are
+deleted only then. Whenever a program is killed, the newest checkpoint of a folder is a whole one.
+The JSON carries the SHA-256 of the tensor file, so that damage and mixed-up files are noticed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class CheckpointError(MemrlError):
 def save_checkpoint(
     folder: Path, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]
 ) -> Path:
-    """Write a checkpoint into `folder` and delete the earlier ones there.
+    """Write a checkpoint into `folder`; of the earlier ones there the latest stays.
 
     Args:
         folder: created if missing.
@@ -69,9 +69,14 @@ def save_checkpoint(
     _sync_folder(temporary)
     temporary.rename(final)
     _sync_folder(folder)
-    for path in earlier.values():
-        shutil.rmtree(path)
+    for number in sorted(earlier)[:-1]:
+        shutil.rmtree(earlier[number])
     return final
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint in `folder`, whole or damaged."""
+    return bool(_checkpoints(folder))
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -219,7 +224,10 @@ def _newest(folder: Path) -> Path:
 
 
 def _damaged(path: Path, reason: str) -> str:
-    return f"The checkpoint {path} is damaged ({reason}): take an earlier copy or train again."
+    return (
+        f"The checkpoint {path} is damaged ({reason}): delete it to go on from the one before it, "
+        "if there is one, or from the beginning."
+    )
 
 
 def _require_json(value: Any, where: str) -> None:

@@ -10,6 +10,7 @@ parser.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -205,6 +206,14 @@ class EvaluationConfig:
         for name in ("top_k", "prior_thresholds", "store_offsets"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must name at least one value to try.")
+        if min(self.top_k) < 1:
+            raise ValueError(f"top_k must hold numbers of at least 1, got {list(self.top_k)}.")
+        if not all(0 <= quantile <= 1 for quantile in self.prior_thresholds):
+            raise ValueError(
+                f"prior_thresholds are quantiles in [0, 1], got {list(self.prior_thresholds)}."
+            )
+        if not all(math.isfinite(offset) for offset in self.store_offsets):
+            raise ValueError(f"store_offsets must be finite, got {list(self.store_offsets)}.")
 
 
 @dataclass(frozen=True)
@@ -246,6 +255,11 @@ class RunConfig:
         _at_least(self, 1, "num_envs")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:<k>, got {self.device!r}.")
+        if self.folds and self.if_used == "number":
+            raise ValueError(
+                "folds are runs of their own and are not numbered: add --if_used refuse, and "
+                "--name for a second time."
+            )
         if self.paging.observe_embeddings:
             raise ValueError(
                 "paging.observe_embeddings adds arrays that the network of train.py does not read: "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from types import FrameType, TracebackType
@@ -55,3 +56,5 @@ class InterruptGuard:
         if self._pending:
             raise KeyboardInterrupt
         self._pending = True
+        # Not print(): a signal handler may run in the middle of another write to the same stream.
+        os.write(2, b"\nStopping at the next safe point; Ctrl-C again stops on the spot.\n")

@@ -25,8 +25,18 @@ def make_conversation(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, An
         table: an `EpisodeTable`; None for a small set of generated chats with hashed embeddings,
             which needs no model and no data.
         kwargs: arguments of `PagingEnv`: `options` or its fields, `render_mode`.
+
+    Raises:
+        TypeError: if `table` is something else, such as a path.
     """
+    from memrl.table import EpisodeTable
+
     envs = own_envs()
+    if table is not None and not isinstance(table, EpisodeTable):
+        raise TypeError(
+            f"table must be an EpisodeTable, not {type(table).__name__}: read a file of one with "
+            "memrl.table.EpisodeTable.load(path)."
+        )
     if table is None:
         table = envs.workloads.tables.example_table()
     env: gymnasium.Env[Any, Any] = envs.paging.PagingEnv(table, **kwargs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,6 @@ CONFIG_FILE = "config.yaml"
 PROVENANCE_FILE = "provenance.json"
 METRICS_FILE = "metrics.jsonl"
 RESULTS_FILE = "results.json"
-
-_ONE_RUN = ("seed", "split.fold")  # what may differ between the runs of one table
 
 
 class RunError(MemrlError):
@@ -67,20 +65,7 @@ def config_text(config: Mapping[str, Any]) -> str:
         raise RunError(f"The configuration cannot be written as YAML: {error}") from error
 
 
-def require_same_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise RunError unless the run in `folder` was started with this plain configuration."""
-    if not (folder / CONFIG_FILE).exists():
-        raise RunError(f"There is no run to resume in {folder}: start it without --resume.")
-    before = read_config(folder)
-    different = differing_keys(before, config)
-    if different:
-        raise RunError(
-            f"The run {folder} was started with another configuration; it differs in "
-            f"{', '.join(different)}: resume with the same values, or take another --name."
-        )
-
-
-def read_config(folder: Path) -> Any:
+def read_config(folder: Path) -> dict[str, Any]:
     """The configuration that a run folder was started with, as plain nested mappings.
 
     Raises:
@@ -88,42 +73,28 @@ def read_config(folder: Path) -> Any:
     """
     path = folder / CONFIG_FILE
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing: {folder} is not the folder of a run.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RunError(f"{path} is damaged ({error}): start the run again elsewhere.") from error
+    if not isinstance(config, dict):
+        raise RunError(f"{path} is damaged (no mapping): start the run again elsewhere.")
+    return config
 
 
-def require_mergeable(folders: Sequence[Path]) -> None:
-    """Raise RunError unless the runs are seeds and folds of one preset, each there once."""
-    configs = [read_config(folder) for folder in folders]
-    for folder, config in zip(folders[1:], configs[1:], strict=True):
-        different = set(differing_keys(configs[0], config)) - {*_ONE_RUN, "name"}
-        if different:
-            raise RunError(
-                f"{folders[0]} and {folder} were run with other settings; they differ in "
-                f"{', '.join(sorted(different))}: merge seeds and folds of one preset."
-            )
-    first: dict[tuple[Any, ...], Path] = {}
-    for folder, config in zip(folders, configs, strict=True):
-        flat = _dotted(config)
-        twin = first.setdefault(tuple(flat.get(key) for key in _ONE_RUN), folder)
-        if twin is not folder:
-            raise RunError(
-                f"{twin} and {folder} are the same seed and fold: give each of them once."
-            )
+def read_starts(path: Path) -> list[Any]:
+    """The provenance records in `path`, one for each start of the program; none without the file.
 
-
-def differing_keys(first: Any, second: Any) -> list[str]:
-    """Dotted keys whose values differ between two nested mappings, or that only one has."""
-    before, now = _dotted(first), _dotted(second)
-    missing = object()
-    return [
-        key
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key, missing) != now.get(key, missing)
-    ]
+    Raises:
+        RunError: if the file is there and not such a list.
+    """
+    if not path.exists():
+        return []
+    try:
+        return [*json.loads(path.read_text(encoding="utf-8"))["starts"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged: start the run again elsewhere.") from error
 
 
 def append_start(path: Path, record: Mapping[str, Any]) -> None:
@@ -132,13 +103,7 @@ def append_start(path: Path, record: Mapping[str, Any]) -> None:
     Raises:
         RunError: if the file is there and not such a list.
     """
-    starts: list[Any] = []
-    if path.exists():
-        try:
-            starts = [*json.loads(path.read_text(encoding="utf-8"))["starts"]]
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunError(f"{path} is damaged: start the run again elsewhere.") from error
-    replace_text(path, strict_json({"starts": [*starts, record]}, indent=1) + "\n")
+    replace_text(path, strict_json({"starts": [*read_starts(path), record]}, indent=1) + "\n")
 
 
 def read_metrics(path: Path, last_step: int) -> tuple[list[dict[str, Any]], int]:
@@ -163,16 +128,6 @@ def read_metrics(path: Path, last_step: int) -> tuple[list[dict[str, Any]], int]
         rows.append(row)
         kept_bytes += len(line)
     return rows, kept_bytes
-
-
-def _dotted(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested mappings to {"a.b": leaf}."""
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        flat |= _dotted(item, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def _finite(value: Any) -> Any:

@@ -49,10 +49,16 @@ def load_run(folder: Path) -> SavedRun:
     network = SetNetwork(config.network.hidden, config.network.dropout)
     load_module(network, tensors, "best.")
     weight = tensors["scorer.weight"].numpy().astype(np.float64)
-    policies = json.loads(results.read_text(encoding="utf-8"))["policies"]
+    try:
+        policies = json.loads(results.read_text(encoding="utf-8"))["policies"]
+        settings = {policy["name"]: policy["settings"][0] for policy in policies}
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise CheckpointError(
+            f"{results} is damaged: delete it and score the run again with train.py --resume true."
+        ) from error
     return SavedRun(
         config=config,
         policy=GreedyGain(network, config.learner.gain_scale),
         scorer=PageScorer(weight, state["scorer"]["bias"], state["scorer"]["penalty"]),
-        settings={policy["name"]: policy["settings"][0] for policy in policies},
+        settings=settings,
     )

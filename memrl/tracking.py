@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from memrl.resuming import require_same_config, require_same_data
 from memrl.run_files import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -33,7 +34,6 @@ from memrl.run_files import (
     plain,
     read_metrics,
     replace_text,
-    require_same_config,
     strict_json,
 )
 from memrl.wandb_mirror import Mirror, WandbMode, resolve_mode, start_mirror
@@ -233,6 +233,7 @@ def start_run(
         if resume:
             folder = run_folder(root, name, seed)
             require_same_config(folder, settings | {"name": name})
+            require_same_data(folder, provenance.get("data", {}))
         else:
             folder = _new_folder(root, name, seed, if_used, settings)
         append_start(folder / PROVENANCE_FILE, plain(provenance))
@@ -257,6 +258,19 @@ def start_run(
     return run
 
 
+def require_unused(folder: Path) -> None:
+    """Raise RunError if a run folder holds anything."""
+    if folder.exists() and any(folder.iterdir()):
+        raise _used(folder)
+
+
+def _used(folder: Path) -> RunError:
+    return RunError(
+        f"The run folder {folder} is used already: continue that run with --resume true, "
+        "take another --name, or delete the folder."
+    )
+
+
 def _new_folder(
     root: Path, name: str, seed: int, if_used: str, settings: Mapping[str, Any]
 ) -> Path:
@@ -277,8 +291,5 @@ def _new_folder(
             else:
                 return folder
         if if_used == "refuse":
-            raise RunError(
-                f"The run folder {folder} is used already: continue that run with --resume, "
-                "take another --name, or delete the folder."
-            )
+            raise _used(folder)
         number += 1

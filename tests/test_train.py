@@ -86,13 +86,14 @@ def test_a_run_writes_what_it_promises(finished: tuple[Path, Outcome]) -> None:
     assert str(run) in outcome.out
     assert "Traceback" not in outcome.err
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    (checkpoint,) = run.glob("checkpoint-*")
+    checkpoints = [path.name for path in run.glob("checkpoint-*")]
+    assert len(checkpoints) == ROUNDS == 2
     assert names == {
         "config.yaml",
         "provenance.json",
         "metrics.jsonl",
-        f"{checkpoint.name}/checkpoint.json",
-        f"{checkpoint.name}/tensors.safetensors",
+        *(f"{checkpoint}/checkpoint.json" for checkpoint in checkpoints),
+        *(f"{checkpoint}/tensors.safetensors" for checkpoint in checkpoints),
         "episodes.jsonl",
         "results.json",
         "results.md",
@@ -290,7 +291,7 @@ def test_a_numbered_run_can_be_resumed(tmp_path: Path, finished: tuple[Path, Out
     numbered = run_folder(tmp_path, "tiny-2")
     assert load_checkpoint(numbered)[1]["update_index"] == 3
     assert yaml.safe_load((numbered / "config.yaml").read_text())["name"] == "tiny-2"
-    resumed = train(tmp_path, "--name", "tiny-2", "--resume", "true")
+    resumed = train(tmp_path, "--if_used", "number", "--resume", "true")  # the newest of the name
     assert resumed.code == 0, resumed.err
     assert results_of(run_folder(tmp_path, "tiny-2")) == results_of(finished[0])
 
@@ -304,18 +305,62 @@ def test_resuming_with_other_settings_is_refused(
     assert "learner.learning_rate" in outcome.error
 
 
+def test_a_finished_run_is_not_taken_for_one_of_other_settings(
+    tmp_path: Path, finished: tuple[Path, Outcome]
+) -> None:
+    copied(tmp_path, finished[0])
+    outcome = train(tmp_path, "--resume", "true", "--paging.capacity", "4")
+    assert outcome.code == 1
+    assert "paging.capacity" in outcome.error
+
+
+@pytest.mark.parametrize("which", ["stopped", "finished"])
+def test_resuming_on_other_data_is_refused(
+    tmp_path: Path, which: str, request: pytest.FixtureRequest
+) -> None:
+    run: Path = request.getfixturevalue(which)[0]
+    run = copied(tmp_path, run_folder(run) if which == "stopped" else run)
+    path = run / "provenance.json"
+    record = json.loads(path.read_text())
+    record["starts"][-1]["data"]["provenance"]["seed"] = "another"
+    path.write_text(json.dumps(record))
+    outcome = train(tmp_path, "--resume", "true")
+    assert outcome.code == 1
+    assert "other data; it differs in provenance.seed" in outcome.error
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_begins_again(
+    tmp_path: Path, stopped: tuple[Path, Outcome], finished: tuple[Path, Outcome]
+) -> None:
+    run = copied(tmp_path, run_folder(stopped[0]))
+    for path in run.glob("checkpoint-*"):
+        shutil.rmtree(path)
+    outcome = train(tmp_path, "--resume", "true")
+    assert outcome.code == 0, outcome.err
+    assert results_of(run) == results_of(finished[0])
+    assert json_lines(run / "metrics.jsonl") == json_lines(finished[0] / "metrics.jsonl")
+
+
+def test_from_the_checkpoint_before_a_damaged_one_the_numbers_are_the_same(
+    tmp_path: Path, stopped: tuple[Path, Outcome], finished: tuple[Path, Outcome]
+) -> None:
+    run = copied(tmp_path, run_folder(stopped[0]))
+    first, second = sorted(run.glob("checkpoint-*"))
+    (second / "tensors.safetensors").write_bytes(b"torn")
+    outcome = train(tmp_path, "--resume", "true")
+    assert "delete it to go on from the one before it" in outcome.error
+    assert first.exists()
+    shutil.rmtree(second)
+    assert train(tmp_path, "--resume", "true").code == 0
+    assert results_of(run) == results_of(finished[0])
+
+
 def damage_tensors(run: Path) -> str:
-    (path,) = run.glob("checkpoint-*/tensors.safetensors")
+    path = max(run.glob("checkpoint-*/tensors.safetensors"))
     payload = bytearray(path.read_bytes())
     payload[-1] ^= 1
     path.write_bytes(bytes(payload))
     return "checkpoint"
-
-
-def remove_checkpoint(run: Path) -> str:
-    (path,) = run.glob("checkpoint-*")
-    shutil.rmtree(path)
-    return "no checkpoint"
 
 
 def damage_config(run: Path) -> str:
@@ -323,7 +368,12 @@ def damage_config(run: Path) -> str:
     return "config.yaml"
 
 
-@pytest.mark.parametrize("damage", [damage_tensors, remove_checkpoint, damage_config])
+def empty_config(run: Path) -> str:
+    (run / "config.yaml").write_text("null", encoding="utf-8")
+    return "config.yaml is damaged"
+
+
+@pytest.mark.parametrize("damage", [damage_tensors, damage_config, empty_config])
 def test_a_damaged_run_is_not_resumed(
     tmp_path: Path, stopped: tuple[Path, Outcome], damage: Any
 ) -> None:
@@ -336,15 +386,28 @@ def test_a_damaged_run_is_not_resumed(
     assert not (run / "results.json").exists()
 
 
+def tear(path: Path) -> None:
+    path.write_text(path.read_text() + '{"torn')
+
+
+def cut(path: Path) -> None:
+    path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
+
+
+def empty(path: Path) -> None:
+    path.write_text("")
+
+
+@pytest.mark.parametrize("damage", [tear, cut, empty, Path.unlink])
 def test_damaged_records_of_a_finished_run_are_named(
-    tmp_path: Path, finished: tuple[Path, Outcome]
+    tmp_path: Path, finished: tuple[Path, Outcome], damage: Any
 ) -> None:
     run = copied(tmp_path, finished[0])
-    with (run / "episodes.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"torn')
+    damage(run / "episodes.jsonl")
     outcome = train(tmp_path, "--resume", "true")
     assert outcome.code == 1
     assert "episodes.jsonl" in outcome.error
+    assert "score it again" in outcome.error
 
 
 # ---------------------------------------------------------------------------------------- mistakes
@@ -398,6 +461,11 @@ def test_an_unknown_embedding_model_is_named(tmp_path: Path) -> None:
         (["--split.validation_frac", "0.6", "--split.test_frac", "0.5"], "validation_frac"),
         (["--paging.observe_embeddings", "true"], "observe_embeddings"),
         (["--name", "../elsewhere"], "../elsewhere"),
+        (["--folds", "true", "--if_used", "number"], "if_used refuse"),
+        (["--evaluation.prior_thresholds", "[1.5]"], "prior_thresholds"),
+        (["--evaluation.top_k", "[0]"], "top_k"),
+        (["--evaluation.store_offsets", "[.nan]"], "store_offsets"),
+        (["--device", "cuda:99"], "cuda:99"),
     ],
 )
 def test_what_cannot_be_run_is_refused_in_one_line(
@@ -429,7 +497,8 @@ def test_each_document_is_left_out_in_turn(tmp_path: Path) -> None:
     folds = [run_folder(tmp_path, f"tiny-fold{fold}") for fold in range(4)]
     left_out = [results_of(fold)["clusters"] for fold in folds]
     assert [len(clusters) for clusters in left_out] == [1] * 4
-    together = results_of(run_folder(tmp_path))
+    summary = run_folder(tmp_path, "tiny-folds")
+    together = results_of(summary)
     assert together["clusters"] == sorted(clusters[0] for clusters in left_out)
     assert len(together["clusters"]) == 4
     assert together["num_seeds"] == 1
@@ -446,14 +515,20 @@ def test_each_document_is_left_out_in_turn(tmp_path: Path) -> None:
             for document, value in one["reward_per_question"]["cluster_values"].items()
         }
         assert policy["reward_per_question"]["cluster_values"] == by_document
-    assert len(read_entries(run_folder(tmp_path) / "episodes.jsonl")) == 13
+    assert len(read_entries(summary / "episodes.jsonl")) == 13
+    assert not run_folder(tmp_path).exists()
+
+    # A used folder is found before anything is trained.
+    refused = train(tmp_path, *options)
+    assert refused.code == 1
+    assert "tiny-folds" in refused.error
 
     # Finished folds are used again; what is missing is run.
     shutil.rmtree(folds[2])
-    shutil.rmtree(run_folder(tmp_path))
+    shutil.rmtree(summary)
     before = {fold: contents(fold) for fold in folds if fold.exists()}
     second = train(tmp_path, *options, "--resume", "true")
     assert second.code == 0, second.err
     assert second.out.count("finished already") == 3
     assert {fold: contents(fold) for fold in before} == before
-    assert results_of(run_folder(tmp_path)) == together
+    assert results_of(summary) == together

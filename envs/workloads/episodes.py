@@ -95,6 +95,13 @@ def sample_episodes(
     return tuple(episodes)
 
 
+def can_be_asked(document: Document, window_pages: int) -> bool:
+    """Whether some window of a document has a query that pays evidence."""
+    paying = [number for number, query in enumerate(document.queries) if query.pays_evidence]
+    window = min(window_pages, len(document.pages))
+    return bool(len(_useful_starts(document, paying, window)))
+
+
 def _fits(query: Query, start: int, window: int) -> bool:
     return not query.needs or (start <= query.needs[0] and query.needs[-1] < start + window)
 

@@ -9,14 +9,14 @@ the same ones.
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from envs.workloads.chat import ChatParams, generate_chats
-from envs.workloads.episodes import sample_episodes
+from envs.workloads.episodes import can_be_asked, sample_episodes
 from envs.workloads.locomo import load_locomo
 from memrl.cache import default_cache_folder
 from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig
@@ -51,9 +51,27 @@ class Tables:
 def load_workload(config: WorkloadConfig) -> Workload:
     """Load or generate the documents that a configuration names.
 
+    Documents without a question that can be asked are left out, and counted among the repairs: none
+    of them could be validated or tested on.
+
     Raises:
-        ConfigurationError: if the parameters of the chats cannot be met.
+        ConfigurationError: if the parameters of the chats cannot be met, or no document is left.
     """
+    workload = _load(config)
+    kept = tuple(doc for doc in workload.documents if can_be_asked(doc, config.window_pages))
+    left_out = len(workload.documents) - len(kept)
+    if not kept:
+        raise ConfigurationError(
+            f"None of the {left_out} documents has a query that can be asked within "
+            f"{config.window_pages} pages: widen workload.window_pages or check the queries' needs."
+        )
+    if not left_out:
+        return workload
+    what = f"documents left out: no question can be asked within {config.window_pages} pages"
+    return replace(workload, documents=kept, repairs={**workload.repairs, what: left_out})
+
+
+def _load(config: WorkloadConfig) -> Workload:
     if config.name == "locomo":
         return load_locomo(
             config.data_dir,
@@ -161,12 +179,19 @@ def build_tables(
     return Tables(**tables)
 
 
-def data_record(workload: Workload, tables: Tables) -> dict[str, Any]:
-    """What a run stores about its data: provenance, repairs, hashes of the tables."""
+def workload_record(workload: Workload) -> dict[str, Any]:
+    """What a run stores about its documents: where they come from, and what was mended."""
     return {
         "workload": workload.name,
         "provenance": workload.provenance,
         "repairs": workload.repairs,
+    }
+
+
+def data_record(workload: Workload, tables: Tables) -> dict[str, Any]:
+    """What a run stores about its data: that of its documents, and hashes of the tables."""
+    return {
+        **workload_record(workload),
         "tables": {
             "train": tables.train.content_hash(),
             "validation": tables.validation.content_hash(),

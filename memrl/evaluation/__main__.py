@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from envs.batched import paging_group
-from envs.workloads.tables import load_workload, split_tables
+from envs.workloads.tables import data_record, load_workload, split_tables
 from memrl.checkpoint import CheckpointError
-from memrl.config import RunConfig, parse_config
+from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.lineup import Arena
@@ -28,7 +30,17 @@ from memrl.policies.base import Contestant
 from memrl.policies.clairvoyant import Clairvoyant
 from memrl.policies.heuristics import StoreAndRetrieve, YieldOnly
 from memrl.progress import progress_bar
-from memrl.run_files import replace_text, require_mergeable, strict_json
+from memrl.provenance import collect_provenance
+from memrl.resuming import require_mergeable
+from memrl.run_files import (
+    RunError,
+    append_start,
+    config_text,
+    plain,
+    read_config,
+    replace_text,
+    strict_json,
+)
 from memrl.saved import SavedRun, load_run
 
 
@@ -39,14 +51,21 @@ def merge_runs(folders: list[Path], out: Path | None) -> None:
             raise CheckpointError(f"The run {folder} has no episodes.jsonl: it is not finished.")
     require_mergeable(folders)
     entries = summary.merge([summary.read_entries(folder / "episodes.jsonl") for folder in folders])
-    _report(entries, " + ".join(folder.as_posix() for folder in folders), out)
+    names = [folder.as_posix() for folder in folders]
+    _report(entries, " + ".join(names), read_config(folders[0]), {"runs": names}, out)
 
 
 def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
     """Play a run's policies on another workload's documents."""
     run = load_run(folder)
+    asked, trained = Path(config.workload.embedder).name, run.config.workload.embedder
+    if asked != trained:
+        raise ConfigurationError(
+            f"The run {folder} learned from the embeddings of {trained!r}, not of {asked!r}: its "
+            f"page scorer reads no others; add --workload.embedder {trained}."
+        )
     workload = load_workload(config.workload)
-    runs = []
+    runs, data = [], []
     with progress_bar("documents", len(workload.documents)) as advance:
         for fold in range(len(workload.documents)):
             split = replace(config.split, kind="leave_one_out", fold=fold)
@@ -57,20 +76,29 @@ def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
             played = Arena(table, options, paging_group).play(contestants)
             pairs = zip(contestants, played, strict=True)
             runs.append([Entry.of(*pair, run.config.seed) for pair in pairs])
+            data.append(data_record(workload, tables))
             advance(1)
     title = f"{folder.as_posix()} played on {config.workload.name}"
-    _report(summary.merge(runs), title, out)
+    record = {"trained": folder.as_posix(), "folds": data}
+    _report(summary.merge(runs), title, run_settings(config), record, out)
 
 
 def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
-    offset = run.settings[lineup.LEARNED_OFFSET]
-    rule = run.settings[lineup.PRIOR_RULE]
+    """The learned policies and their controls, with what the run chose on its own validation."""
+    chosen = run.settings
+    store_all, rule = chosen[lineup.STORE_ALL], chosen[lineup.PRIOR_RULE]
+    offset = chosen[lineup.LEARNED_OFFSET]
+    staging = {"staging": "hybrid_neighbours"}
     return [
         Contestant(lineup.FIFO, YieldOnly()),
         Contestant(
+            lineup.STORE_ALL, StoreAndRetrieve(top_k=store_all["top_k"]), staging, store_all
+        ),
+        Contestant(
             lineup.PRIOR_RULE,
             StoreAndRetrieve(top_k=rule["top_k"], store_threshold=rule["threshold"]),
-            settings=rule,
+            staging,
+            rule,
         ),
         Contestant(lineup.LEARNED, run.policy),
         Contestant(lineup.LEARNED_OFFSET, replace(run.policy, **offset), settings=offset),
@@ -78,15 +106,28 @@ def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
     ]
 
 
-def _report(entries: list[Entry], title: str, out: Path | None) -> None:
-    results = summary.summarize(entries, lineup.CONTROLS)
+def _report(
+    entries: list[Entry],
+    title: str,
+    settings: Mapping[str, Any],
+    data: Mapping[str, Any],
+    out: Path | None,
+) -> None:
+    """Print the table; with `out`, keep it with its records, settings and provenance."""
+    results = summary.summarize(entries, lineup.CONTROLS, settings)
     terminal.print_table(results, title)
     terminal.print_paired(results)
-    if out is not None:
+    if out is None:
+        return
+    try:
         out.mkdir(parents=True, exist_ok=True)
+        replace_text(out / "config.yaml", config_text(plain(settings)))
+        append_start(out / "provenance.json", plain(collect_provenance(sys.argv, {}, data)))
         summary.write_entries(out / "episodes.jsonl", entries)
         replace_text(out / "results.json", strict_json(results, indent=1) + "\n")
         replace_text(out / "results.md", terminal.markdown_table(results) + "\n")
+    except OSError as error:
+        raise RunError(f"The results cannot be written to {out} ({error}).") from error
 
 
 def main() -> int:

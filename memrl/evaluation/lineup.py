@@ -117,8 +117,17 @@ class Arena:
         self.options = options
         self._make_group = make_group
 
-    def play(self, contestants: Sequence[Contestant]) -> list[list[EpisodeRecord]]:
-        """Play all episodes of the table with each contestant, under its own overrides."""
+    def play(
+        self,
+        contestants: Sequence[Contestant],
+        on_finished: Callable[[int], None] | None = None,
+    ) -> list[list[EpisodeRecord]]:
+        """Play all episodes of the table with each contestant, under its own overrides.
+
+        Args:
+            contestants: any number.
+            on_finished: called with 1 for each finished episode, for progress bars and safe points.
+        """
         by_options: dict[PagingOptions, list[int]] = {}
         for number, contestant in enumerate(contestants):
             options = replace(self.options, **contestant.overrides)
@@ -128,7 +137,7 @@ class Arena:
         for options, numbers in by_options.items():
             group = self._make_group(self.table, options, len(numbers) * len(episodes))
             policies = SideBySide([contestants[number].policy for number in numbers])
-            records = play(group, policies, episodes * len(numbers))
+            records = play(group, policies, episodes * len(numbers), on_finished=on_finished)
             for place, number in enumerate(numbers):
                 played[number] = records[place * len(episodes) : (place + 1) * len(episodes)]
                 for record in played[number]:

@@ -49,19 +49,6 @@ def iqm(values: npt.ArrayLike) -> float:
     return float(stats.trim_mean(_finite(values), 0.25, axis=None))
 
 
-def ratio_of_sums(rows: npt.ArrayLike) -> float:
-    """Sum of numerators over sum of denominators, such as evidence found over questions asked.
-
-    Args:
-        rows: (n, 2), numerator and denominator.
-
-    Returns:
-        The ratio, NaN when the denominators sum to 0.
-    """
-    numerator, denominator = _finite(rows).sum(axis=0)
-    return float(numerator / denominator) if denominator else math.nan
-
-
 def regret(policy_return: float, clairvoyant_return: float) -> float:
     """Return of the clairvoyant policy minus that of the policy."""
     return clairvoyant_return - policy_return
@@ -110,8 +97,8 @@ class ClusterSummary:
     """What is known of one quantity.
 
     Attributes:
-        estimate: the statistic over all rows.
-        cluster_values: the statistic within each cluster, by label in sorted order.
+        estimate: mean of the cluster means, each cluster counted once.
+        cluster_values: mean within each cluster, by label in sorted order.
         interval: None with fewer than `MIN_CLUSTERS` clusters.
     """
 
@@ -149,7 +136,8 @@ def cluster_means(values: npt.ArrayLike, clusters: npt.ArrayLike) -> dict[str, f
     Returns:
         label -> mean, by label in sorted order.
     """
-    return _per_cluster(_finite(values), clusters, mean)
+    groups = _rows_by_cluster(_finite(values), clusters)
+    return {label: mean(own) for label, own in groups.items()}
 
 
 def cluster_bootstrap(
@@ -168,7 +156,7 @@ def cluster_bootstrap(
     intervals are too narrow: in simulations with normal clusters they cover .86 at 7, .90 at 20.
 
     Args:
-        values: (n,) or (n, 2) rows, whatever `statistic` takes (`mean`, `iqm`, `ratio_of_sums`).
+        values: (n,) rows, whatever `statistic` takes (`mean`, `iqm`).
         clusters: (n,) label of each row.
         statistic: maps the rows of a resample to a number.
         rng: source of the resamples; the same state gives the same interval.
@@ -176,8 +164,7 @@ def cluster_bootstrap(
         level: nominal coverage.
 
     Raises:
-        ValueError: if there are fewer than 2 clusters, labels and rows do not match, or the
-            statistic is undefined on a resample.
+        ValueError: if there are fewer than 2 clusters, or labels and rows do not match.
     """
     rows = _finite(values)
     members = list(_rows_by_cluster(rows, clusters).values())
@@ -185,32 +172,28 @@ def cluster_bootstrap(
         raise ValueError(f"A cluster bootstrap needs at least 2 clusters, not {len(members)}.")
     draws = rng.integers(len(members), size=(num_resamples, len(members)))
     estimates = [statistic(np.concatenate([members[i] for i in draw])) for draw in draws]
-    if not np.isfinite(estimates).all():
-        raise ValueError(
-            "The statistic is undefined on some resamples: leave out clusters that have nothing to "
-            "count, such as conversations without a question that pays evidence."
-        )
     low, high = np.quantile(estimates, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level, len(members), "cluster bootstrap, percentile")
 
 
-def paired_t_interval(differences: npt.ArrayLike, level: float = 0.95) -> Interval:
-    """Student's t-interval of the mean difference.
+def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
+    """Student's t-interval of the mean.
 
     Args:
-        differences: (n,) one difference per cluster, seeds averaged first (`cluster_means`).
+        values: (n,) one value or paired difference per cluster, seeds averaged first
+            (`cluster_means`).
         level: nominal coverage.
 
     Raises:
-        ValueError: if there are fewer than 2 differences.
+        ValueError: if there are fewer than 2 values.
     """
-    sample = _finite(differences)
+    sample = _finite(values)
     if sample.size < 2:
-        raise ValueError(f"A t-interval needs at least 2 differences, not {sample.size}.")
+        raise ValueError(f"A t-interval needs at least 2 values, not {sample.size}.")
     standard_error = sample.std(ddof=1) / math.sqrt(sample.size)
     half_width = float(stats.t.ppf((1 + level) / 2, sample.size - 1) * standard_error)
     centre = float(sample.mean())
-    return Interval(centre - half_width, centre + half_width, level, sample.size, "paired t")
+    return Interval(centre - half_width, centre + half_width, level, sample.size, "t over clusters")
 
 
 def sign_test(differences: npt.ArrayLike) -> SignTest:
@@ -237,23 +220,22 @@ def probability_of_improvement(differences: npt.ArrayLike) -> float:
 
 
 def summarize_clusters(
-    values: npt.ArrayLike,
-    clusters: npt.ArrayLike,
-    rng: np.random.Generator,
-    statistic: Statistic = mean,
-    *,
-    level: float = 0.95,
+    values: npt.ArrayLike, clusters: npt.ArrayLike, *, level: float = 0.95
 ) -> ClusterSummary:
-    """Estimate, values by cluster, and an interval where there are enough clusters for one.
+    """Mean over clusters, each counted once; their values; an interval where there are enough.
 
-    The arguments are those of `cluster_bootstrap`.
+    The interval is Student's t over the cluster means: with 7 clusters it covers .94 in simulations
+    with normal clusters, where a percentile bootstrap covers .86 to .88.
+
+    Args:
+        values: (n,) one value per episode and seed.
+        clusters: (n,) label of each row.
+        level: nominal coverage of the interval.
     """
-    rows = _finite(values)
-    by_cluster = _per_cluster(rows, clusters, statistic)
-    interval = None
-    if len(by_cluster) >= MIN_CLUSTERS:
-        interval = cluster_bootstrap(rows, clusters, statistic, rng, level=level)
-    return ClusterSummary(statistic(rows), by_cluster, interval)
+    by_cluster = cluster_means(values, clusters)
+    sample = np.array(list(by_cluster.values()))
+    interval = t_interval(sample, level) if sample.size >= MIN_CLUSTERS else None
+    return ClusterSummary(mean(sample), by_cluster, interval)
 
 
 def summarize_differences(
@@ -272,7 +254,7 @@ def summarize_differences(
     return PairedSummary(
         estimate=mean(sample),
         cluster_differences=by_cluster,
-        interval=paired_t_interval(sample, level) if is_enough else None,
+        interval=t_interval(sample, level) if is_enough else None,
         sign=sign_test(sample) if is_enough else None,
         probability_of_improvement=probability_of_improvement(sample),
     )
@@ -290,9 +272,3 @@ def _rows_by_cluster(rows: FloatArray, clusters: npt.ArrayLike) -> dict[str, Flo
     if len(index) != len(rows):
         raise ValueError(f"There are {len(rows)} rows but {len(index)} cluster labels.")
     return {str(label): rows[index == number] for number, label in enumerate(labels)}
-
-
-def _per_cluster(
-    rows: FloatArray, clusters: npt.ArrayLike, statistic: Statistic
-) -> dict[str, float]:
-    return {label: statistic(own) for label, own in _rows_by_cluster(rows, clusters).items()}

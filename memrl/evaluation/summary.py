@@ -18,9 +18,9 @@ from memrl.evaluation import stats
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO
 from memrl.evaluation.play import EpisodeRecord
 from memrl.policies.base import Contestant
-from memrl.run_files import RunError
+from memrl.run_files import RunError, replace_text
 
-RESULTS_SCHEMA = 1
+RESULTS_SCHEMA = 2
 """Version of the structure that `summarize` returns."""
 
 
@@ -65,7 +65,8 @@ def merge(runs: Sequence[Sequence[Entry]]) -> list[Entry]:
     """Put the entries of several runs together by name, in the order of the first run.
 
     Raises:
-        RunError: if the runs do not hold the same contestants.
+        RunError: if the runs do not hold the same contestants, or one of them twice the same
+            episode of a seed.
     """
     merged = {entry.name: Entry(**{**vars(entry)}) for entry in runs[0]}
     for run in runs[1:]:
@@ -77,33 +78,44 @@ def merge(runs: Sequence[Sequence[Entry]]) -> list[Entry]:
             into.settings = into.settings + entry.settings
             into.records = into.records + entry.records
             into.seeds = into.seeds + entry.seeds
+    for entry in merged.values():
+        played = [
+            (seed, record.document, record.episode)
+            for seed, record in zip(entry.seeds, entry.records, strict=True)
+        ]
+        if len(set(played)) < len(played):
+            raise RunError(
+                f"The runs hold the same episodes of one seed twice ({entry.name}): give each seed "
+                "and fold once, and folds or their summary, not both."
+            )
     return list(merged.values())
 
 
-def summarize(entries: Sequence[Entry], controls: Sequence[str], seed: int = 0) -> dict[str, Any]:
+def summarize(
+    entries: Sequence[Entry], controls: Sequence[str], settings: Mapping[str, Any], seed: int = 0
+) -> dict[str, Any]:
     """Summarise entries; the structure of `results.json`.
 
     Args:
         entries: all contestants, played on the same episodes.
         controls: names of entries that every other one is compared with, pairwise by episode.
+        settings: what defines the run (`memrl.config.run_settings`); what was played is kept.
         seed: of the bootstrap.
 
     Returns:
-        `schema`, `clusters` (document ids), `num_seeds`, `policies` (one mapping each, see
-        `_policy_summary`), `paired` (differences in reward per question; see
-        `stats.PairedSummary`).
+        `schema`, `played` (workload, when it asks, options), `clusters` (document ids),
+        `num_seeds`, `policies` (one mapping each, see `_policy_summary`), `paired` (differences in
+        reward per question; see `stats.PairedSummary`).
     """
     by_name = {entry.name: entry for entry in entries}
-    returns = {name: _mean_return(entry) for name, entry in by_name.items()}
-    policies = []
-    for entry in entries:
-        row = _policy_summary(entry, np.random.default_rng(seed))
+    policies = [_policy_summary(entry, np.random.default_rng(seed)) for entry in entries]
+    returns = {row["name"]: row["reward_per_question"]["estimate"] for row in policies}
+    for row in policies:
         if FIFO in returns and CLAIRVOYANT in returns:
-            mine, floor, bound = returns[entry.name], returns[FIFO], returns[CLAIRVOYANT]
+            mine, floor, bound = returns[row["name"]], returns[FIFO], returns[CLAIRVOYANT]
             score = stats.normalized_score(mine, floor, bound)
             row["normalized_score"] = None if np.isnan(score) else score
             row["regret"] = stats.regret(mine, bound)
-        policies.append(row)
     paired = [
         {"policy": entry.name, "control": control} | _paired(entry, by_name[control])
         for control in controls
@@ -113,6 +125,7 @@ def summarize(entries: Sequence[Entry], controls: Sequence[str], seed: int = 0) 
     ]
     return {
         "schema": RESULTS_SCHEMA,
+        "played": _played(settings),
         "clusters": sorted({record.document for record in entries[0].records}),
         "num_seeds": len(set(entries[0].seeds)),
         "policies": policies,
@@ -134,12 +147,28 @@ def _scored(entry: Entry) -> list[EpisodeRecord]:
     return [record for record in entry.records if record.num_scored]
 
 
-def _mean_return(entry: Entry) -> float:
-    """Mean reward per question, every document counted once."""
-    records = _scored(entry)
-    values = [reward_per_question(record) for record in records]
-    by_cluster = stats.cluster_means(values, [record.document for record in records])
-    return float(np.mean(list(by_cluster.values())))
+def _played(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What was played: no result is without it, `stage_from` above all."""
+    workload = settings["workload"]
+    return {
+        "workload": workload["name"],
+        **{name: workload[name] for name in ("ask", "window_pages", "max_queries")},
+        "paging": dict(settings["paging"]),
+    }
+
+
+def _iqm(records: Sequence[EpisodeRecord], rng: np.random.Generator) -> dict[str, Any]:
+    """Interquartile mean over episodes, seeds averaged first; bootstrap over documents."""
+    values: dict[tuple[str, int], list[float]] = {}
+    for record in records:
+        key = (record.document, record.episode)
+        values.setdefault(key, []).append(reward_per_question(record))
+    rows = [float(np.mean(own)) for own in values.values()]
+    documents = [document for document, _ in values]
+    interval = None
+    if len(set(documents)) >= stats.MIN_CLUSTERS:
+        interval = asdict(stats.cluster_bootstrap(rows, documents, stats.iqm, rng))
+    return {"estimate": stats.iqm(rows), "interval": interval}
 
 
 def _policy_summary(entry: Entry, rng: np.random.Generator) -> dict[str, Any]:
@@ -164,9 +193,9 @@ def _policy_summary(entry: Entry, rng: np.random.Generator) -> dict[str, Any]:
         "settings": entry.settings,
         "episodes": len(records),
         "questions": questions,
-        "reward_per_question": asdict(stats.summarize_clusters(rewards, clusters, rng)),
-        "reward_per_question_iqm": stats.iqm(rewards),
-        "evidence_recall": asdict(stats.summarize_clusters(recalls, clusters, rng)),
+        "reward_per_question": asdict(stats.summarize_clusters(rewards, clusters)),
+        "reward_per_question_iqm": _iqm(records, rng),
+        "evidence_recall": asdict(stats.summarize_clusters(recalls, clusters)),
         "evidence_recall_by_category": {
             category: evidence / count for category, (evidence, count) in sorted(categories.items())
         },
@@ -214,26 +243,33 @@ def _paired(entry: Entry, control: Entry) -> dict[str, Any]:
 
 def write_entries(path: Path, entries: Sequence[Entry]) -> None:
     """Write one JSON line per contestant and episode."""
-    with path.open("w", encoding="utf-8") as file:
-        for entry in entries:
-            head = {
-                "policy": entry.name,
-                "is_privileged": entry.is_privileged,
-                "overrides": entry.overrides,
-            }
-            for record, seed, run in zip(entry.records, entry.seeds, entry.runs, strict=True):
-                line = {"seed": seed, "run": run, "settings": entry.settings[run]}
-                file.write(json.dumps(head | line | {"record": asdict(record)}) + "\n")
+    lines = []
+    for entry in entries:
+        head = {
+            "policy": entry.name,
+            "is_privileged": entry.is_privileged,
+            "overrides": entry.overrides,
+        }
+        for record, seed, run in zip(entry.records, entry.seeds, entry.runs, strict=True):
+            line = {"seed": seed, "run": run, "settings": entry.settings[run]}
+            lines.append(json.dumps(head | line | {"record": asdict(record)}) + "\n")
+    replace_text(path, "".join(lines))
 
 
 def read_entries(path: Path) -> list[Entry]:
     """Read what `write_entries` wrote.
 
     Raises:
-        RunError: if a line is damaged; it names the file and the line.
+        RunError: if a line is damaged, or policies lack episodes that others have; it names the
+            file and what to do.
     """
+    again = "delete the run's results.json and score it again with train.py --resume true."
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path} cannot be read ({error}): {again}") from error
     entries: dict[str, Entry] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
             record = EpisodeRecord(**row["record"])
@@ -247,8 +283,7 @@ def read_entries(path: Path) -> list[Entry]:
             entry.seeds.append(row["seed"])
             entry.runs.append(row["run"])
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError(
-                f"Line {number} of {path} is damaged ({error}): delete the run's results.json and "
-                "score it again with train.py --resume true."
-            ) from error
+            raise RunError(f"Line {number} of {path} is damaged ({error}): {again}") from error
+    if len({len(entry.records) for entry in entries.values()}) != 1:
+        raise RunError(f"{path} is empty or cut short: {again}")
     return list(entries.values())

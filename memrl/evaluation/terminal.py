@@ -10,8 +10,8 @@ from rich.table import Table
 
 from memrl.evaluation.lineup import LEARNED, LEARNED_OFFSET
 
-CONSOLE_WIDTH = 176
-TABLE_WIDTH = 165
+CONSOLE_WIDTH = 184
+TABLE_WIDTH = 172
 """Columns of text that the whole table needs."""
 
 FOCUS = (LEARNED, LEARNED_OFFSET)
@@ -27,7 +27,7 @@ COLUMNS = (
     "retrieves / q",
     "other ops / q",
     "tokens read / q",
-    "us / decision",
+    "policy us / decision",
 )
 
 
@@ -98,15 +98,20 @@ def markdown_table(results: Mapping[str, Any]) -> str:
 def footnote(results: Mapping[str, Any]) -> str:
     """What the numbers rest on."""
     clusters, seeds = len(results["clusters"]), results["num_seeds"]
+    played = results["played"]
+    paging = played["paging"]
     policies = results["policies"]
     note = (
+        f"{played['workload']}, ask {played['ask']}; capacity {paging['capacity']} "
+        f"{paging['unit']}, archive {paging['archival_capacity']}, "
+        f"stage_from {paging['stage_from']}, staging {paging['staging']}. "
         f"{clusters} document{'s' if clusters > 1 else ''}, "
         f"{seeds} seed{'s' if seeds > 1 else ''}, "
         f"{policies[0]['episodes'] // seeds} episodes per seed."
     )
     if policies[0]["reward_per_question"]["interval"] is None:
         return note + " Fewer than 6 documents: no interval is given."
-    return note + " Intervals: bootstrap over documents."
+    return note + " Intervals: Student's t over documents."
 
 
 def _row(policy: Mapping[str, Any]) -> list[str]:

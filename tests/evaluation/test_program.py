@@ -79,14 +79,36 @@ def test_a_run_plays_on_other_documents(runs: list[Path], tmp_path: Path) -> Non
     names = [policy["name"] for policy in played["policies"]]
     assert names == [
         lineup.FIFO,
+        lineup.STORE_ALL,
         lineup.PRIOR_RULE,
         lineup.LEARNED,
         lineup.LEARNED_OFFSET,
         lineup.CLAIRVOYANT,
     ]
     assert len(played["clusters"]) == 3
+    (start,) = json.loads((tmp_path / "provenance.json").read_text())["starts"]
+    assert len(start["data"]["folds"]) == 3
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["name"] == "other"
     trained = {policy["name"]: policy for policy in results_of(runs[0])["policies"]}
     for policy in played["policies"]:
         # What was chosen on the run's own validation documents, once for each test document.
         chosen = trained[policy["name"]]["settings"][0]
         assert policy["settings"] == [chosen] * 3
+
+
+def test_a_run_reads_the_embeddings_that_it_learned_from(runs: list[Path], tmp_path: Path) -> None:
+    preset = tmp_path / "other.yaml"
+    preset.write_text(yaml.safe_dump(TINY))
+    embedder = ("--workload.embedder", "all-MiniLM-L6-v2")
+    outcome = evaluate("transfer", runs[0], "--config", preset, *embedder)
+    assert outcome.code == 1
+    assert "add --workload.embedder hashing" in outcome.error
+
+
+def test_damaged_results_are_named(runs: list[Path], tmp_path: Path) -> None:
+    run = tmp_path / "seed0"
+    shutil.copytree(runs[0], run)
+    (run / "results.json").write_text('{"policies": [')
+    outcome = evaluate("transfer", run, "--config", run / "config.yaml")
+    assert outcome.code == 1
+    assert "results.json is damaged" in outcome.error

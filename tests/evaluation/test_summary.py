@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from memrl.config import RunConfig, run_settings
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO
 from memrl.evaluation.play import EpisodeRecord
 from memrl.evaluation.summary import (
@@ -23,6 +24,8 @@ from memrl.policies.base import Contestant
 from memrl.policies.clairvoyant import Clairvoyant
 from memrl.policies.heuristics import StoreAndRetrieve, YieldOnly
 from memrl.run_files import RunError
+
+SETTINGS = run_settings(RunConfig())
 
 
 def record(
@@ -116,8 +119,8 @@ def test_the_numbers_of_one_policy() -> None:
         record("b", 2, evidence=1.0, cost=0.0, funnel=funnel, **extra),  # .25
     ]
     records[1].evidence_by_category = {"two": [2.0, 2.0]}
-    results = summarize([entry("x", records)], [])
-    assert results["schema"] == 1
+    results = summarize([entry("x", records)], [], SETTINGS)
+    assert results["schema"] == 2
     assert results["clusters"] == ["a", "b"]
     assert results["num_seeds"] == 1
     assert results["paired"] == []
@@ -127,12 +130,12 @@ def test_the_numbers_of_one_policy() -> None:
     assert policy["episodes"] == 3
     assert policy["questions"] == 10
     reward = policy["reward_per_question"]
-    assert reward["estimate"] == 0.5  # over episodes
+    assert reward["estimate"] == (0.625 + 0.25) / 2  # every document once
     assert reward["cluster_values"] == {"a": 0.625, "b": 0.25}
     assert reward["interval"] is None
-    assert policy["reward_per_question_iqm"] == 0.5
+    assert policy["reward_per_question_iqm"] == {"estimate": 0.5, "interval": None}
     recall = policy["evidence_recall"]
-    assert recall["estimate"] == pytest.approx((1 + 1 + 0.25) / 3)
+    assert recall["estimate"] == (1 + 0.25) / 2
     assert recall["cluster_values"] == {"a": 1.0, "b": 0.25}
     assert policy["evidence_recall_by_category"] == {"one": 5 / 8, "two": 1.0}
     assert policy["operations_per_question"] == {
@@ -150,14 +153,14 @@ def test_the_numbers_of_one_policy() -> None:
 
 def test_without_absent_needs_there_is_no_funnel() -> None:
     nothing = {"absent": 0.0, "stored": 0.0, "staged": 0.0, "retrieved": 0.0}
-    (policy,) = summarize([entry("x", [record("a", 0, funnel=nothing)])], [])["policies"]
+    (policy,) = summarize([entry("x", [record("a", 0, funnel=nothing)])], [], SETTINGS)["policies"]
     assert policy["absent_needs_per_question"] == 0.0
     assert policy["funnel"] == {"stored": None, "staged": None, "retrieved": None}
 
 
 def test_an_episode_without_paying_questions_counts_for_nothing_but_its_mistakes() -> None:
     records = [record("a", 0, evidence=2.0), record("b", 1, scored=0, cost=5.0, illegal=3)]
-    results = summarize([entry("x", records)], [])
+    results = summarize([entry("x", records)], [], SETTINGS)
     (policy,) = results["policies"]
     assert policy["reward_per_question"]["cluster_values"] == {"a": 0.5}
     assert (policy["episodes"], policy["questions"]) == (1, 4)
@@ -174,7 +177,7 @@ def test_scores_lie_between_fifo_and_the_clairvoyant() -> None:
         two_documents("x", [2.0, 2.0, 1.2], cost=0.4),  # a .4, b .2: .3
         two_documents(CLAIRVOYANT, [4.0, 4.0, 2.0]),  # a 1, b .5: .75
     ]
-    results = summarize(entries, [])
+    results = summarize(entries, [], SETTINGS)
     scores = [policy["normalized_score"] for policy in results["policies"]]
     assert scores == pytest.approx([0.0, (0.3 - 0.15) / (0.75 - 0.15), 1.0])
     regrets = [policy["regret"] for policy in results["policies"]]
@@ -186,7 +189,7 @@ def test_a_gap_that_is_too_small_gives_no_score() -> None:
         two_documents(FIFO, [2.0, 2.0, 2.0]),
         two_documents(CLAIRVOYANT, [2.0, 2.0, 2.1]),  # a gap of .0125
     ]
-    results = summarize(entries, [])
+    results = summarize(entries, [], SETTINGS)
     assert [policy["normalized_score"] for policy in results["policies"]] == [None, None]
     assert [policy["regret"] for policy in results["policies"]] == pytest.approx([0.0125, 0.0])
 
@@ -194,7 +197,7 @@ def test_a_gap_that_is_too_small_gives_no_score() -> None:
 @pytest.mark.parametrize("left_out", [FIFO, CLAIRVOYANT])
 def test_without_either_end_there_is_no_scale(left_out: str) -> None:
     entries = [two_documents(name, [0.0, 1.0, 2.0]) for name in (FIFO, "x", CLAIRVOYANT)]
-    results = summarize([one for one in entries if one.name != left_out], [])
+    results = summarize([one for one in entries if one.name != left_out], [], SETTINGS)
     assert all("normalized_score" not in policy for policy in results["policies"])
 
 
@@ -207,7 +210,7 @@ def test_differences_are_by_episode_and_averaged_within_documents() -> None:
         two_documents("control", [2.0, 2.0, 2.0]),
         two_documents("worse", [0.0, 0.0, 0.0]),
     ]
-    results = summarize(entries, ["control", "absent"])
+    results = summarize(entries, ["control", "absent"], SETTINGS)
     assert [(pair["policy"], pair["control"]) for pair in results["paired"]] == [
         ("x", "control"),
         ("worse", "control"),
@@ -233,7 +236,7 @@ def test_intervals_need_six_documents(num_documents: int, has_interval: bool) ->
         many_documents("x", [value + 1.0 + 0.04 * i for i, value in enumerate(evidence)]),
         many_documents("control", evidence),
     ]
-    results = summarize(entries, ["control"])
+    results = summarize(entries, ["control"], SETTINGS)
     (pair,) = results["paired"]
     reward = policy_named(results, "x")["reward_per_question"]
     for interval in (pair["interval"], reward["interval"]):
@@ -252,11 +255,33 @@ def test_intervals_need_six_documents(num_documents: int, has_interval: bool) ->
 
 def test_summaries_are_reproducible() -> None:
     entries = [many_documents("x", [(37 * i % 23) ** 1.5 / 28 for i in range(12)])]
-    first, again, other = (summarize(entries, [], seed=seed) for seed in (0, 0, 1))
+    first, again, other = (summarize(entries, [], SETTINGS, seed=seed) for seed in (0, 0, 1))
     assert first == again
-    assert (
-        first["policies"][0]["reward_per_question"] != (other["policies"][0]["reward_per_question"])
-    )
+    iqm = "reward_per_question_iqm"
+    assert first["policies"][0][iqm]["interval"] != other["policies"][0][iqm]["interval"]
+
+
+def test_the_interquartile_mean_averages_seeds_first() -> None:
+    seeds = [
+        entry("x", [record("a", number, evidence=value) for number, value in enumerate(values)], k)
+        for k, values in enumerate([[0.0, 4.0, 4.0, 0.0], [4.0, 4.0, 0.0, 0.0]])
+    ]
+    (policy,) = summarize(merge([[one] for one in seeds]), [], SETTINGS)["policies"]
+    # Per episode .5, 1, .5, 0 of 4 questions; the quarter at each end is cut off.
+    assert policy["reward_per_question_iqm"]["estimate"] == 0.5
+
+
+def test_an_episode_of_one_seed_counts_once() -> None:
+    runs = [[entry("x", [record("a", 0), record("b", 0)])], [entry("x", [record("b", 0)])]]
+    with pytest.raises(RunError, match="same episodes of one seed twice"):
+        merge(runs)
+
+
+def test_results_name_what_was_played() -> None:
+    played = summarize([entry("x", [record("a", 0)])], [], SETTINGS)["played"]
+    assert (played["workload"], played["ask"]) == ("chat", "interleaved")
+    assert played["paging"]["stage_from"] == "archival"
+    assert played["paging"]["capacity"] == 24
 
 
 def test_only_the_same_episodes_can_be_compared() -> None:
@@ -265,7 +290,7 @@ def test_only_the_same_episodes_can_be_compared() -> None:
         entry("control", [record("a", 0), record("a", 2)]),
     ]
     with pytest.raises(ValueError, match="'x' and 'control' were not played on the same episodes"):
-        summarize(entries, ["control"])
+        summarize(entries, ["control"], SETTINGS)
 
 
 # ---------------------------------------------------------------------------------------- merging
@@ -280,7 +305,7 @@ def test_seeds_are_averaged_within_documents() -> None:
     (merged,) = merge(runs)
     assert runs == before
     assert merged.seeds == [0, 0, 1, 1, 2, 2]
-    results = summarize([merged], [])
+    results = summarize([merged], [], SETTINGS)
     assert results["num_seeds"] == 3
     assert results["clusters"] == ["a", "b"]
     (policy,) = results["policies"]
@@ -299,7 +324,7 @@ def test_folds_bring_documents_of_their_own() -> None:
     merged = merge(runs)
     assert [one.name for one in merged] == ["x", "control"]
     assert merged[0].settings == [{"k": fold} for fold in range(6)]
-    results = summarize(merged, ["control"])
+    results = summarize(merged, ["control"], SETTINGS)
     assert results["clusters"] == [f"doc{fold}" for fold in range(6)]
     assert results["num_seeds"] == 1
     (pair,) = results["paired"]
@@ -396,5 +421,5 @@ def test_results_are_strict_json() -> None:
         two_documents("x", [0.0, 2.0, 2.0]),
         two_documents(CLAIRVOYANT, [2.0, 2.0, 2.0]),
     ]
-    text = json.dumps(summarize(entries, [FIFO]), allow_nan=False)
-    assert json.loads(text) == summarize(entries, [FIFO])
+    text = json.dumps(summarize(entries, [FIFO], SETTINGS), allow_nan=False)
+    assert json.loads(text) == summarize(entries, [FIFO], SETTINGS)

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from memrl.config import RunConfig, run_settings
 from memrl.evaluation import terminal
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, LEARNED
 from memrl.evaluation.play import EpisodeRecord
@@ -48,7 +49,7 @@ def results(num_documents: int, *, seeds: int = 1) -> dict[str, Any]:
         overrides = {"evict_scope": "any", "staging": "dense"} if name == FIFO else {}
         numbers = [seed for seed in range(seeds) for _ in range(num_documents)]
         entries.append(Entry(name, name == CLAIRVOYANT, overrides, [{}], records, numbers))
-    return summarize(entries, [FIFO])
+    return summarize(entries, [FIFO], run_settings(RunConfig()))
 
 
 def printed(made: dict[str, Any], width: int) -> str:
@@ -92,22 +93,25 @@ def test_what_has_no_score_shows_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("documents", "seeds", "beginning"),
+    ("documents", "seeds", "sentence"),
     [
         (1, 1, "1 document, 1 seed, 1 episodes per seed."),
         (3, 2, "3 documents, 2 seeds, 3 episodes per seed."),
     ],
 )
-def test_the_footnote_says_what_numbers_rest_on(documents: int, seeds: int, beginning: str) -> None:
+def test_the_footnote_says_what_numbers_rest_on(documents: int, seeds: int, sentence: str) -> None:
     note = footnote(results(documents, seeds=seeds))
-    assert note.startswith(beginning)
+    assert f". {sentence}" in note
     assert "no interval" in note
 
 
 def test_the_footnote_says_where_intervals_come_from() -> None:
     note = footnote(results(6))
-    assert note.startswith("6 documents")
-    assert "bootstrap over documents" in note
+    assert note.startswith(
+        "chat, ask interleaved; capacity 24 pages, archive 60, stage_from archival"
+    )
+    assert "6 documents" in note
+    assert "Student's t over documents" in note
     assert "no interval" not in note
 
 

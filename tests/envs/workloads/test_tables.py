@@ -13,6 +13,7 @@ import table_fixtures  # noqa: F401 (loads the profile of hypothesis)
 from hypothesis import given
 from hypothesis import strategies as st
 
+from envs.workloads import tables
 from envs.workloads.files import DataFileMissingError
 from envs.workloads.tables import (
     Split,
@@ -23,7 +24,7 @@ from envs.workloads.tables import (
     split_documents,
 )
 from memrl.cache import default_cache_folder
-from memrl.config import ChatConfig, SplitConfig, WorkloadConfig
+from memrl.config import ChatConfig, ConfigurationError, SplitConfig, WorkloadConfig
 from memrl.memory.embedders import HashingEmbedder
 from memrl.table import EpisodeTable, Event
 from memrl.table_build import fit_lexical_statistics
@@ -295,3 +296,25 @@ def test_the_example_is_small_and_made_once() -> None:
     assert table.num_episodes == 100
     assert table.max_pages == 100
     assert table.meta["embedder"] == HashingEmbedder().name
+
+
+def test_documents_without_a_question_are_left_out_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workload = load_workload(CONFIG)
+    silent = [0, 2]
+    documents = tuple(
+        replace(document, queries=()) if number in silent else document
+        for number, document in enumerate(workload.documents)
+    )
+    monkeypatch.setattr(tables, "generate_chats", lambda *_: replace(workload, documents=documents))
+    loaded = load_workload(CONFIG)
+    assert loaded.documents == tuple(documents[number] for number in (1, 3, 4))
+    (what,) = loaded.repairs.keys() - workload.repairs.keys()
+    assert "no question can be asked within 12 pages" in what
+    assert loaded.repairs[what] == 2
+    monkeypatch.setattr(
+        tables, "generate_chats", lambda *_: replace(workload, documents=documents[:1])
+    )
+    with pytest.raises(ConfigurationError, match="None of the 1 documents has a query"):
+        load_workload(CONFIG)

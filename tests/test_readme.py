@@ -1,0 +1,51 @@
+"""What README.md and the documents show is there, and runs as it stands."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from memrl.config import parse_config
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXTS = {path.name: path.read_text(encoding="utf-8") for path in PAGES}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def test_the_twelve_lines_run_as_they_stand() -> None:
+    (code,) = blocks(TEXTS["README.md"], "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 12
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "README.md", "exec"), {})
+    first, *text = out.getvalue().splitlines()
+    assert re.fullmatch(r"-?\d+\.\d\d", first)
+    assert text, "observation_text() is empty"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_files_that_a_page_names_are_there(name: str) -> None:
+    for path in re.findall(r"`((?:memrl|envs|configs|tests|docs)/[^`\s]*)`", TEXTS[name]):
+        assert list(ROOT.glob(path.rstrip("/"))), f"{name} names {path}"
+    for path in re.findall(r"`(\w+\.(?:py|toml|txt))`", TEXTS[name]):
+        inside = list((ROOT / "memrl").rglob(path))
+        assert (ROOT / path).exists() or inside, f"{name} names {path}"
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_commands_that_a_page_shows_exist(name: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for command in "\n".join(blocks(TEXTS[name], "bash")).splitlines():
+        words = command.split("#")[0].split()
+        if words[:1] == ["make"]:
+            assert f"\n{words[1]}:" in makefile, command
+        if any(word.endswith("train.py") for word in words):
+            parse_config([word for word in words[words.index("train.py") + 1 :] if word != "..."])
