@@ -15,6 +15,11 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
+def is_id(number: int) -> bool:
+    """Whether a page or an entry can have this number: a column holds 0 to 2^63-1."""
+    return 0 <= number < 2**63
+
+
 def encode_text(text: str) -> bytes:
     """Return the blob that `decode_text` turns into the same text."""
     return text.encode("utf-8", "surrogatepass")

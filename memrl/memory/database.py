@@ -17,6 +17,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from memrl.errors import MemrlError
 
@@ -195,9 +197,7 @@ class Database:
         draft.rename(path)
         _make_durable(path.parent)
 
-    def _create_tables(
-        self, connection: sqlite3.Connection, meta: Mapping[str, str | int]
-    ) -> None:
+    def _create_tables(self, connection: sqlite3.Connection, meta: Mapping[str, str | int]) -> None:
         connection.executescript(
             f"BEGIN; CREATE TABLE meta (key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT;"
             f"{self._format.schema}"
@@ -226,6 +226,28 @@ class Database:
                 raise StoreError(
                     f"{self.name} is damaged ({' '.join(finding.split())}). {_DAMAGE_ADVICE}"
                 )
+
+
+class Store:
+    """What every store is: open until it is closed, best in a `with` statement."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def close(self) -> None:
+        """Release the file; everything acknowledged is in it already."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:

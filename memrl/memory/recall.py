@@ -8,71 +8,37 @@ and statements in it are words or nothing.
 
 from __future__ import annotations
 
-import json
 import re
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
 from memrl.memory.bm25 import Bm25Statistics, analyze
-from memrl.memory.columns import DAY_US, decode_text, decode_time, encode_text, encode_time
-from memrl.memory.database import Database, StoreFormat
+from memrl.memory.columns import DAY_US
+from memrl.memory.database import Database, Store
+from memrl.memory.recall_rows import (
+    RECALL_FORMAT,
+    RecallPage,
+    add_role,
+    insert_page,
+    num_pages,
+    pages_at,
+    positions_of,
+    roles_of,
+)
 from memrl.memory.results import DEFAULT_PAGE_SIZE, Hit, SearchError, SearchPage, check_page
 from memrl.memory.scores import quantize_scores
-from memrl.memory.term_index import TERM_SCHEMA, TermIndex
+from memrl.memory.term_index import TermIndex
 
-_FORMAT = StoreFormat(
-    kind="recall",
-    application_id=0x6D72_7263,  # "mrrc"
-    version=1,
-    schema=f"""
-    CREATE TABLE roles (role_id INTEGER PRIMARY KEY, role BLOB NOT NULL UNIQUE) STRICT;
-    CREATE TABLE pages (
-        position INTEGER PRIMARY KEY,  -- 1, 2, 3 ... in order of arrival
-        page_id INTEGER NOT NULL UNIQUE,
-        text BLOB NOT NULL,
-        role_id INTEGER NOT NULL REFERENCES roles,
-        utc_us INTEGER NOT NULL,
-        offset_us INTEGER NOT NULL,
-        page_tokens INTEGER NOT NULL,
-        num_terms INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX pages_by_time ON pages (utc_us, offset_us);
-    {TERM_SCHEMA}
-    """,
-)
+__all__ = ["RecallPage", "RecallStore"]
+
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-_PAGES_BY_POSITION = """
-    SELECT position, page_id, text, role_id, utc_us, offset_us, page_tokens FROM pages
-    WHERE position IN (SELECT value FROM json_each(?))
-"""
 
 
-@dataclass(frozen=True, slots=True)
-class RecallPage:
-    """A page as recall keeps it.
-
-    Attributes:
-        page_id: 0 or more. text: any text; NUL and lone surrogates come back as they were.
-        role: who wrote it, as in chat messages. time: when, with a time zone.
-        page_tokens: its size.
-    """
-
-    page_id: int
-    text: str
-    role: str
-    time: datetime
-    page_tokens: int
-
-
-class RecallStore:
+class RecallStore(Store):
     """Every page seen, in order of arrival.
 
     Args:
@@ -93,29 +59,19 @@ class RecallStore:
         read_only: bool = False,
     ) -> None:
         self._statistics = statistics
-        self._database = Database(
-            Path(path) if path is not None else None, _FORMAT, meta={}, read_only=read_only
+        super().__init__(
+            Database(
+                Path(path) if path is not None else None,
+                RECALL_FORMAT,
+                meta={},
+                read_only=read_only,
+            )
         )
         self._index = TermIndex(self._database.connection)
 
-    def close(self) -> None:
-        """Release the file; everything acknowledged is in it already."""
-        self._database.close()
-
-    def __enter__(self) -> RecallStore:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def __len__(self) -> int:
         with self._database.reading() as connection:
-            return _num_pages(connection)
+            return num_pages(connection)
 
     # ------------------------------------------------------------------ writing
 
@@ -131,35 +87,13 @@ class RecallStore:
     def extend(self, pages: Iterable[RecallPage]) -> None:
         """Add many pages in one transaction, all or none; errors as `append`."""
         with self._database.writing() as connection:
-            roles = {decode_text(role): role_id for role_id, role in _roles(connection)}
-            for position, page in enumerate(pages, start=_num_pages(connection) + 1):
-                if page.role not in roles:
-                    roles[page.role] = len(roles) + 1
-                    connection.execute(
-                        "INSERT INTO roles VALUES (?, ?)",
-                        (roles[page.role], encode_text(page.role)),
-                    )
-                self._insert(connection, position, page, roles[page.role])
-
-    def _insert(
-        self, connection: sqlite3.Connection, position: int, page: RecallPage, role_id: int
-    ) -> None:
-        if not 0 <= page.page_id < 2**63 or not 0 <= page.page_tokens < 2**63:
-            raise ValueError(
-                f"Page {page.page_id} of {page.page_tokens} tokens: both must be from 0 to 2^63-1."
-            )
-        terms = analyze(page.text)
-        row = (encode_text(page.text), role_id, *encode_time(page.time), page.page_tokens)
-        try:
-            connection.execute(
-                "INSERT INTO pages VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (position, page.page_id, *row, len(terms)),
-            )
-        except sqlite3.IntegrityError as error:
-            raise ValueError(
-                f"Page {page.page_id} has been seen before; recall is append-only."
-            ) from error
-        self._index.add(position, terms)
+            role_ids = {role: role_id for role_id, role in roles_of(connection).items()}
+            for position, page in enumerate(pages, start=num_pages(connection) + 1):
+                if page.role not in role_ids:
+                    role_ids[page.role] = add_role(connection, page.role)
+                terms = analyze(page.text)
+                insert_page(connection, position, page, role_ids[page.role], len(terms))
+                self._index.add(position, terms)
 
     # ------------------------------------------------------------------ reading
 
@@ -170,8 +104,8 @@ class RecallStore:
             KeyError: if one was never appended.
         """
         with self._database.reading() as connection:
-            positions = _positions(connection, page_ids)
-            pages = _pages_at(connection, positions)
+            positions = positions_of(connection, page_ids)
+            pages = pages_at(connection, positions)
         return [pages[position] for position in positions]
 
     def search(
@@ -199,11 +133,13 @@ class RecallStore:
             self._index.synchronize()
             is_hit, scores = self._index.score(query, self._statistics)
             if roles is not None:
-                is_hit &= np.isin(self._index.role_ids, _role_ids(connection, roles))
+                wanted = set(roles)
+                ids = [key for key, role in roles_of(connection).items() if role in wanted]
+                is_hit &= np.isin(self._index.role_ids, ids)
             hits = np.flatnonzero(is_hit)
             first = page * page_size
             best = _best(hits, quantize_scores(scores[hits]), first + page_size)[first:].tolist()
-            found = _pages_at(connection, [index + 1 for index in best])
+            found = pages_at(connection, [index + 1 for index in best])
         return SearchPage(
             tuple(_hit(found[index + 1], float(scores[index])) for index in best),
             total=len(hits),
@@ -227,7 +163,7 @@ class RecallStore:
         with self._database.reading() as connection:
             self._index.synchronize()
             _, scores = self._index.score(query, self._statistics)
-            positions = np.array(_positions(connection, page_ids), dtype=np.int64)
+            positions = np.array(positions_of(connection, page_ids), dtype=np.int64)
         return scores[positions - 1]
 
     def search_date(
@@ -262,53 +198,9 @@ class RecallStore:
                     (*bounds, min(page_size, total), page * page_size),
                 )
                 positions = [position for (position,) in rows]
-            found = _pages_at(connection, positions)
+            found = pages_at(connection, positions)
         hits = tuple(_hit(found[position], None) for position in positions)
         return SearchPage(hits, total=total, page=page, page_size=page_size)
-
-
-def _num_pages(connection: sqlite3.Connection) -> int:
-    [(position,)] = connection.execute("SELECT max(position) FROM pages")
-    return position or 0
-
-
-def _roles(connection: sqlite3.Connection) -> Iterator[tuple[int, bytes]]:
-    yield from connection.execute("SELECT role_id, role FROM roles")
-
-
-def _role_ids(connection: sqlite3.Connection, roles: Iterable[str]) -> list[int]:
-    wanted = {encode_text(role) for role in roles}
-    return [role_id for role_id, role in _roles(connection) if role in wanted]
-
-
-def _positions(connection: sqlite3.Connection, page_ids: Sequence[int]) -> list[int]:
-    """Positions of pages, in the order asked for."""
-    with closing(connection.cursor()) as cursor:
-        positions = []
-        for page_id in page_ids:
-            row = cursor.execute(
-                "SELECT position FROM pages WHERE page_id = ?", (page_id,)
-            ).fetchone()
-            if row is None:
-                raise KeyError(page_id)
-            positions.append(row[0])
-    return positions
-
-
-def _pages_at(connection: sqlite3.Connection, positions: Sequence[int]) -> dict[int, RecallPage]:
-    """Position -> page."""
-    roles = {role_id: decode_text(role) for role_id, role in _roles(connection)}
-    rows = connection.execute(_PAGES_BY_POSITION, (json.dumps(list(positions)),))
-    return {
-        position: RecallPage(
-            page_id,
-            decode_text(text),
-            roles[role_id],
-            decode_time(utc_us, offset_us),
-            page_tokens,
-        )
-        for position, page_id, text, role_id, utc_us, offset_us, page_tokens in rows
-    }
 
 
 def _best(

@@ -40,9 +40,6 @@ class TermIndex:
 
     Args:
         connection: of the store; used inside its transactions only.
-
-    Attributes:
-        role_ids: (P,) int64, role of every page, as of the last `synchronize`.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -54,8 +51,9 @@ class TermIndex:
 
     @property
     def role_ids(self) -> npt.NDArray[np.int64]:
-        """(P,) int64."""
-        return self._pages[1]
+        """(P,) int64, role of every page, as of the last `synchronize`."""
+        role_ids: npt.NDArray[np.int64] = self._pages[1]
+        return role_ids
 
     def add(self, position: int, terms: Iterable[str]) -> None:
         """Index a new page, inside the transaction that stores it."""
