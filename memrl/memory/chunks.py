@@ -26,12 +26,13 @@ def split_text(text: str, max_tokens: int, count_tokens: TokenCounter) -> list[s
         max_tokens: 1 or more.
         count_tokens: counts the tokens of a piece.
     """
-    if count_tokens(text) <= max_tokens:
+    all_tokens = count_tokens(text)
+    if all_tokens <= max_tokens:
         return [text]
     pieces: list[str] = []
     parts: list[str] = []
     tokens = 0
-    for part, part_tokens in _small_parts(text, max_tokens, count_tokens, level=0):
+    for part, part_tokens in _small_parts(text, all_tokens, max_tokens, count_tokens):
         if parts and tokens + part_tokens > max_tokens:
             pieces += _join(parts, max_tokens, count_tokens)
             parts, tokens = [], 0
@@ -53,21 +54,21 @@ def _join(parts: list[str], max_tokens: int, count_tokens: TokenCounter) -> list
 
 
 def _small_parts(
-    text: str, max_tokens: int, count_tokens: TokenCounter, level: int
+    text: str, tokens: int, max_tokens: int, count_tokens: TokenCounter, level: int = 0
 ) -> Iterator[tuple[str, int]]:
-    """Yield parts of at most `max_tokens` tokens, as large as the patterns allow; their tokens."""
-    for part in _cut(text, max_tokens, level):
-        tokens = count_tokens(part)
-        if tokens <= max_tokens or len(part) == 1:
-            yield part, tokens
-        else:
-            yield from _small_parts(part, max_tokens, count_tokens, level + 1)
+    """Cut a text that has too many `tokens`; yield parts, as large as the patterns allow.
 
-
-def _cut(text: str, max_tokens: int, level: int) -> Iterator[str]:
+    Yields:
+        A part and its tokens, at most `max_tokens` unless it is a single character.
+    """
     if level < len(_PARTS):
-        yield from (match.group() for match in _PARTS[level].finditer(text) if match.group())
-        return
-    # A token has at least one character in nearly every tokenizer; deeper levels halve.
-    size = max(1, min(max_tokens, (len(text) + 1) // 2))
-    yield from (text[start : start + size] for start in range(0, len(text), size))
+        parts = [match.group() for match in _PARTS[level].finditer(text) if match.group()]
+    else:
+        size = max(1, min(len(text) * max_tokens // tokens, (len(text) + 1) // 2))
+        parts = [text[start : start + size] for start in range(0, len(text), size)]
+    for part in parts:
+        part_tokens = count_tokens(part)
+        if part_tokens <= max_tokens or len(part) == 1:
+            yield part, part_tokens
+        else:
+            yield from _small_parts(part, part_tokens, max_tokens, count_tokens, level + 1)

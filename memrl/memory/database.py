@@ -182,15 +182,18 @@ class Database:
             ) from error
 
     def _create_file(self, path: Path, meta: Mapping[str, str | int]) -> None:
-        for suffix in _SIDE_FILES:
-            if Path(f"{path}{suffix}").exists():
-                raise StoreError(
-                    f"{self.name} is gone, but {path.name}{suffix} is left of it and would be read "
-                    "as part of a new store: put the store back, or move that file away."
-                )
+        log = Path(f"{path}-wal")
+        if log.exists() and log.stat().st_size > 0:
+            raise StoreError(
+                f"{self.name} is gone, but {log.name} is left of it and would be read as part of a "
+                "new store: put the store back, or move that file away."
+            )
         draft = path.with_name(f"{path.name}.new")
-        for suffix in ("", *_SIDE_FILES):
-            Path(f"{draft}{suffix}").unlink(missing_ok=True)
+        for left_over in (
+            f"{draft}",
+            *(f"{file}{s}" for file in (draft, path) for s in _SIDE_FILES),
+        ):
+            Path(left_over).unlink(missing_ok=True)
         with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             self._create_tables(connection, meta)
@@ -212,8 +215,8 @@ class Database:
             [(application_id,)] = connection.execute("PRAGMA application_id")
             if application_id != self._format.application_id:
                 raise StoreError(
-                    f"{self.name} is another file: an empty one, another kind of store, or a "
-                    "database of another program. It is left as it is; choose another path."
+                    f"{self.name} is no such store: the file is empty or cut off, another kind of "
+                    "store, or of another program. It is left as it is; choose another path."
                 )
             [(version,)] = connection.execute("PRAGMA user_version")
             if version > self._format.version:

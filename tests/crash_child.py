@@ -1,0 +1,77 @@
+"""Writes to a store until it is killed; every line it prints acknowledges what was stored.
+
+    python crash_child.py            then, a line each on its input: KIND SEED PATH
+
+The program itself only forks, so that a thousand writers need not import everything a thousand
+times. A writer prints `pid N` first, then `+ FIRST LAST` after storing those pages, `? PAGE` before
+and `- PAGE` after deleting one; when the kernel has ended it, the program prints `dead`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from memrl.memory.archival import ArchivalStore, NewEntry
+from memrl.memory.embedders import HashingEmbedder
+from memrl.memory.recall import RecallPage, RecallStore
+
+TIME = datetime(2024, 3, 5, tzinfo=UTC)
+DIMENSION = 64
+
+
+def text_of(page_id: int) -> str:
+    """A text that tells its page, of 5 to 400 words."""
+    rng = random.Random(page_id)
+    words = (f"word{rng.randrange(2000)}" for _ in range(rng.choice([5, 20, 400])))
+    return f"page{page_id} \0 {' '.join(words)}"
+
+
+def write(kind: str, path: Path, seed: int) -> None:
+    """Store pages one by one and in bulk, search and delete, without end."""
+    rng = random.Random(seed)
+    store: RecallStore | ArchivalStore
+    if kind == "recall":
+        store = RecallStore(path)
+        next_page = len(store)
+    else:
+        store = ArchivalStore(path, HashingEmbedder(DIMENSION))
+        next_page = max([-1, *store.page_ids]) + 1
+    while True:
+        last = next_page + rng.choice([0] * 8 + [1, 40])
+        pages = range(next_page, last + 1)
+        if isinstance(store, RecallStore):
+            store.extend(RecallPage(n, text_of(n), "user", TIME, n + 1) for n in pages)
+        else:
+            store.extend(NewEntry(text_of(n), n, "user", TIME) for n in pages)
+        print(f"+ {next_page} {last}", flush=True)
+        next_page = last + 1
+        if rng.random() < 0.1:
+            store.search(f"word{rng.randrange(2000)}")
+        if isinstance(store, ArchivalStore) and rng.random() < 0.2:
+            victim = rng.choice(store.page_ids)
+            print(f"? {victim}", flush=True)  # from here on it may be gone
+            store.delete_page(victim)
+            print(f"- {victim}", flush=True)
+
+
+def main() -> None:
+    """Fork a writer for every line of the input."""
+    with ArchivalStore(None, HashingEmbedder(DIMENSION)) as store:  # fills the caches to inherit
+        store.extend(NewEntry(text_of(page_id)) for page_id in range(200))
+        store.search("word7")
+    for line in sys.stdin:
+        kind, seed, path = line.rstrip("\n").split(" ", 2)
+        child = os.fork()
+        if child == 0:
+            print(f"pid {os.getpid()}", flush=True)
+            write(kind, Path(path), int(seed))
+        os.waitpid(child, 0)
+        print("dead", flush=True)
+
+
+if __name__ == "__main__":
+    main()
