@@ -23,6 +23,11 @@ TIME = datetime(2024, 3, 5, tzinfo=UTC)
 DIMENSION = 64
 
 
+def say(line: str) -> None:
+    """Print a line by one system call: to a pipe, all of it arrives or nothing."""
+    os.write(sys.stdout.fileno(), f"{line}\n".encode())
+
+
 def text_of(page_id: int) -> str:
     """A text that tells its page, of 5 to 400 words."""
     rng = random.Random(page_id)
@@ -47,15 +52,15 @@ def write(kind: str, path: Path, seed: int) -> None:
             store.extend(RecallPage(n, text_of(n), "user", TIME, n + 1) for n in pages)
         else:
             store.extend(NewEntry(text_of(n), n, "user", TIME) for n in pages)
-        print(f"+ {next_page} {last}", flush=True)
+        say(f"+ {next_page} {last}")
         next_page = last + 1
         if rng.random() < 0.1:
             store.search(f"word{rng.randrange(2000)}")
         if isinstance(store, ArchivalStore) and rng.random() < 0.2:
             victim = rng.choice(store.page_ids)
-            print(f"? {victim}", flush=True)  # from here on it may be gone
+            say(f"? {victim}")  # from here on it may be gone
             store.delete_page(victim)
-            print(f"- {victim}", flush=True)
+            say(f"- {victim}")
 
 
 def main() -> None:
@@ -67,10 +72,10 @@ def main() -> None:
         kind, seed, path = line.rstrip("\n").split(" ", 2)
         child = os.fork()
         if child == 0:
-            print(f"pid {os.getpid()}", flush=True)
+            say(f"pid {os.getpid()}")
             write(kind, Path(path), int(seed))
         os.waitpid(child, 0)
-        print("dead", flush=True)
+        say("dead")
 
 
 if __name__ == "__main__":

@@ -83,16 +83,11 @@ class ArchivalStore(Store):
         self._piece_tokens = piece_tokens
         self._count_tokens = count_tokens
         self._dimension = embedder.dimension
-        meta: dict[str, str | int] = {
-            "embedder": embedder.name,
-            "dimension": self._dimension,
-            "deletions": 0,
-        }
         super().__init__(
             Database(
                 Path(path) if path is not None else None,
                 ARCHIVAL_FORMAT,
-                meta=meta,
+                meta={"embedder": embedder.name, "dimension": self._dimension},
                 read_only=read_only,
             )
         )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from memrl.memory.columns import decode_text, decode_time, encode_text, encode_time, is_id
 from memrl.memory.database import StoreFormat
-from memrl.memory.piece_index import PIECE_SCHEMA
+from memrl.memory.piece_index import PIECE_SCHEMA, delete_pieces
 from memrl.memory.results import Hit
 
 ARCHIVAL_FORMAT = StoreFormat(
@@ -107,11 +107,10 @@ def delete_entry(connection: sqlite3.Connection, entry_id: int) -> None:
     """Delete an entry with its pieces; KeyError when there is none."""
     if not is_id(entry_id):
         raise KeyError(entry_id)
-    connection.execute("DELETE FROM pieces WHERE entry_id = ?", (entry_id,))
+    delete_pieces(connection, entry_id)
     deleted = connection.execute("DELETE FROM entries WHERE entry_id = ?", (entry_id,))
     if deleted.rowcount == 0:
         raise KeyError(entry_id)
-    connection.execute("UPDATE meta SET value = value + 1 WHERE key = 'deletions'")
 
 
 def hits_of(connection: sqlite3.Connection, scores: dict[int, float]) -> tuple[Hit, ...]:

@@ -9,7 +9,7 @@ from memrl.memory.tokens import TokenCounter
 
 # From large to small. Every pattern matches every character, so the parts join to the text.
 _PARTS = (
-    re.compile(r".*?(?:\n\s*|\Z)", re.DOTALL),  # paragraphs
+    re.compile(r"[^\n]*\n\s*|[^\n]+"),  # paragraphs
     re.compile(r".*?(?:[.!?]\s+|\Z)", re.DOTALL),  # sentences
     re.compile(r"\s*\S+\s*|\s+"),  # words
 )

@@ -27,9 +27,14 @@ PIECE_SCHEMA = """
         embedding BLOB NOT NULL  -- float32, little endian
     ) STRICT;
     CREATE INDEX pieces_by_entry ON pieces (entry_id);
+    CREATE TABLE deletions (  -- the latest ones
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        piece_id INTEGER NOT NULL
+    ) STRICT;
 """
-"""Needs a setting `deletions`, a number that grows whenever a piece is deleted."""
 
+_DELETIONS_KEPT = 1000  # an index that is further behind compares all ids
+_MOST_DEAD = 256  # taking one vector out of FAISS costs as much as taking out many
 _ROWS_PER_FETCH = 4096
 
 
@@ -49,10 +54,11 @@ class PieceIndex:
     def _forget(self) -> None:
         self._index: VectorIndex = make_index(self._dimension, self._kind)
         self._last_piece = 0  # the newest that the index has ever held
-        self._deletions = 0
+        self._last_deletion = 0
+        self._dead: Ids = np.zeros(0, dtype=np.int64)  # still in the index, deleted in the store
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._index) - len(self._dead)
 
     def synchronize(self, connection: sqlite3.Connection) -> None:
         """Hold what the rows of this transaction hold.
@@ -69,15 +75,24 @@ class PieceIndex:
             raise
 
     def _remove_deleted(self, connection: sqlite3.Connection) -> None:
-        [(deletions,)] = connection.execute("SELECT value FROM meta WHERE key = 'deletions'")
-        if deletions == self._deletions:
+        rows = connection.execute(
+            "SELECT number, piece_id FROM deletions WHERE number > ? ORDER BY number",
+            (self._last_deletion,),
+        ).fetchall()
+        if not rows:
             return
-        rows = connection.execute("SELECT piece_id FROM pieces").fetchall()
-        kept = np.fromiter((piece_id for (piece_id,) in rows), np.int64, count=len(rows))
-        gone = np.setdiff1d(self._index.ids(), kept)
-        if len(gone):
-            self._index.remove(gone)
-        self._deletions = deletions
+        if rows[0][0] == self._last_deletion + 1:
+            gone = np.array([piece_id for _, piece_id in rows], dtype=np.int64)
+            gone = gone[gone <= self._last_piece]  # the others came and went unseen
+            self._dead = np.concatenate([self._dead, gone])
+        else:
+            kept = connection.execute("SELECT piece_id FROM pieces").fetchall()
+            ids = np.array([piece_id for (piece_id,) in kept], dtype=np.int64)
+            self._dead = np.setdiff1d(self._index.ids(), ids)
+        if len(self._dead) > _MOST_DEAD:
+            self._index.remove(self._dead)
+            self._dead = self._dead[:0]
+        self._last_deletion = rows[-1][0]
 
     def _add_new(self, connection: sqlite3.Connection) -> None:
         cursor = connection.execute(
@@ -97,7 +112,9 @@ class PieceIndex:
 
     def nearest(self, query: Vectors, count: int) -> tuple[Ids, Vectors]:
         """See `vector_index.nearest`."""
-        return nearest(self._index, query, count)
+        ids, scores = nearest(self._index, query, count + len(self._dead))
+        is_live = ~np.isin(ids, self._dead)
+        return ids[is_live][:count], scores[is_live][:count]
 
     def best_scores(
         self, query: Vectors, pieces: Sequence[Sequence[int]]
@@ -109,3 +126,16 @@ class PieceIndex:
         starts = np.cumsum([0] + [len(group) for group in pieces[:-1]])
         scores: Vectors = np.maximum.reduceat(exact_scores(self._index.vectors(ids), query), starts)
         return scores
+
+
+def delete_pieces(connection: sqlite3.Connection, entry_id: int) -> None:
+    """Delete the pieces of an entry, so that every index learns of it."""
+    connection.execute(
+        "INSERT INTO deletions (piece_id) SELECT piece_id FROM pieces WHERE entry_id = ?",
+        (entry_id,),
+    )
+    connection.execute(
+        "DELETE FROM deletions WHERE number <= (SELECT max(number) FROM deletions) - ?",
+        (_DELETIONS_KEPT,),
+    )
+    connection.execute("DELETE FROM pieces WHERE entry_id = ?", (entry_id,))

@@ -166,6 +166,27 @@ def test_a_long_text_is_cut_and_every_piece_belongs_to_its_page() -> None:
         assert store.search("topic50").total == 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_indices_follow_many_deletions(kind: IndexKind, tmp_path: Path) -> None:
+    """More than are held back, and more than are kept for an index that lags behind."""
+    path = tmp_path / "archive.db"
+    with (
+        ArchivalStore(path, EMBEDDER, capacity=400, index=kind) as store,
+        ArchivalStore(path, EMBEDDER, index=kind, read_only=True) as reader,
+        ArchivalStore(path, EMBEDDER, index=kind, read_only=True) as lagging,
+    ):
+        store.extend(NewEntry(f"note{n}", page_id=n) for n in range(400))
+        lagging.search("note")
+        for first in range(400, 2400, 250):
+            store.extend(NewEntry(f"note{n}", page_id=n) for n in range(first, first + 250))
+            store.delete_page(first + 7)
+            for some in (store, reader):
+                hits = some.search("note7", page_size=1000).hits
+                assert sorted(hit.page_id or 0 for hit in hits) == store.page_ids
+        assert store.search("note7", page_size=9) == lagging.search("note7", page_size=9)
+        assert lagging.search("note7").total == len(store)
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     text=st.text(st.sampled_from("ab \n.!?é你1\0\ud800")) | any_text,

@@ -76,7 +76,6 @@ def lines_until_dead(output: IO[bytes], pid: int, life_s: float) -> list[str]:
         more = os.read(output.fileno(), 1 << 16)
         assert more, "the writer failed"
         printed += more
-    # A line is one write to a pipe, which is whole or not there at all.
     *lines, dead = printed.decode().splitlines()
     assert dead == "dead"
     return lines
