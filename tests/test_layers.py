@@ -107,7 +107,7 @@ def violations(path: Path, source: str) -> list[str]:
             and not within(module, *GROUND),
             "the ground floor knows no gymnasium": within(importer, *GROUND)
             and within(module, "gymnasium"),
-            "the paging core and recall need no torch": importer in WITHOUT_TORCH
+            "the core and recall need no torch": importer in WITHOUT_TORCH
             and within(module, "torch"),
             "environments do not know who plays": within(importer, "envs")
             and within(module, "memrl.policies", "memrl.algos", "memrl.evaluation"),
