@@ -1,10 +1,11 @@
 """Writes to a store until it is killed; every line it prints acknowledges what was stored.
 
-    python crash_child.py            then, a line each on its input: KIND SEED PATH
+    python crash_child.py            then, a line each on its input: KIND SEED PAGE PATH
 
 The program itself only forks, so that a thousand writers need not import everything a thousand
-times. A writer prints `pid N` first, then `+ FIRST LAST` after storing those pages, `? PAGE` before
-and `- PAGE` after deleting one; when the kernel has ended it, the program prints `dead`.
+times. PAGE is the first that a writer may store. It says `pid N` first, then `+ FIRST LAST` after
+storing those pages, `? PAGE` before and `- PAGE` after deleting one; when the kernel has ended it,
+the program says `dead`.
 """
 
 from __future__ import annotations
@@ -35,16 +36,14 @@ def text_of(page_id: int) -> str:
     return f"page{page_id} \0 {' '.join(words)}"
 
 
-def write(kind: str, path: Path, seed: int) -> None:
+def write(kind: str, path: Path, seed: int, next_page: int) -> None:
     """Store pages one by one and in bulk, search and delete, without end."""
     rng = random.Random(seed)
     store: RecallStore | ArchivalStore
     if kind == "recall":
         store = RecallStore(path)
-        next_page = len(store)
     else:
         store = ArchivalStore(path, HashingEmbedder(DIMENSION))
-        next_page = max([-1, *store.page_ids]) + 1
     while True:
         last = next_page + rng.choice([0] * 8 + [1, 40])
         pages = range(next_page, last + 1)
@@ -69,11 +68,11 @@ def main() -> None:
         store.extend(NewEntry(text_of(page_id)) for page_id in range(200))
         store.search("word7")
     for line in sys.stdin:
-        kind, seed, path = line.rstrip("\n").split(" ", 2)
+        kind, seed, page, path = line.rstrip("\n").split(" ", 3)
         child = os.fork()
         if child == 0:
             say(f"pid {os.getpid()}")
-            write(kind, Path(path), int(seed))
+            write(kind, Path(path), int(seed), int(page))
         os.waitpid(child, 0)
         say("dead")
 

@@ -81,10 +81,12 @@ def lines_until_dead(output: IO[bytes], pid: int, life_s: float) -> list[str]:
     return lines
 
 
-def kill_writer(nest: subprocess.Popen[bytes], kind: str, path: Path, seed: int) -> list[str]:
+def kill_writer(
+    nest: subprocess.Popen[bytes], kind: str, path: Path, seed: int, next_page: int
+) -> list[str]:
     assert nest.stdin is not None
     assert nest.stdout is not None
-    nest.stdin.write(f"{kind} {seed} {path}\n".encode())
+    nest.stdin.write(f"{kind} {seed} {next_page} {path}\n".encode())
     word, pid = nest.stdout.readline().split()
     assert word == b"pid"
     # The first moments are when the file is made or recovered; half of the kills fall there.
@@ -136,7 +138,8 @@ def kill_many(nest: subprocess.Popen[bytes], kind: str, folder: Path, kills: int
         path = folder / f"{kind}-{first}.db"
         said = Acknowledged()
         for number in range(first, min(first + KILLS_PER_STORE, kills)):
-            for line in kill_writer(nest, kind, path, seed * 100_000 + number):
+            lines = kill_writer(nest, kind, path, seed * 100_000 + number, said.highest + 1)
+            for line in lines:
                 said.read(line)
                 total += line.startswith("+")
             (check_recall if kind == "recall" else check_archival)(path, said)
