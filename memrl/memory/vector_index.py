@@ -88,7 +88,7 @@ class FaissIndex:
 
 
 class TorchIndex:
-    """The same on a torch tensor; three to six times slower on a CPU."""
+    """The same on a torch tensor; two to six times slower on a CPU."""
 
     def __init__(self, dimension: int) -> None:
         self._ids = np.zeros(0, dtype=np.int64)
