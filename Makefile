@@ -13,16 +13,19 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test lint types format bench clean FORCE
+.PHONY: help train test crash lint types format bench bench-stores clean FORCE
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 train: .venv/.ok ## train and score the default preset; writes a new folder under runs/
 	$(BIN)/python train.py --config configs/default.yaml $(ARGS)
 
 test: .venv/.ok ## run the tests
 	HF_HUB_OFFLINE=1 WANDB_MODE=disabled $(BIN)/python -m pytest $(ARGS)
+
+crash: .venv/.ok ## kill writers of the stores 2,000 times and check what they stored (minutes)
+	$(BIN)/python -m pytest tests/memory/test_crash.py -m slow $(ARGS)
 
 lint: .venv/.ok ## check style and formatting
 	$(BIN)/ruff check .
@@ -37,6 +40,9 @@ format: .venv/.ok ## put the code into the project's format
 
 bench: .venv/.ok ## measure the environments' speed
 	$(BIN)/python tests/benchmarks/env_sps.py $(ARGS)
+
+bench-stores: .venv/.ok ## measure the speed of recall and archival
+	$(BIN)/python tests/benchmarks/stores.py $(ARGS)
 
 clean: ## remove .venv, caches and build products; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -29,7 +29,13 @@ PROGRAMS = {
 # The ground floor. The cache and the base of errors are modules of their own, because the floors
 # above use them as well.
 GROUND = ("memrl.memory", "memrl.cache", "memrl.errors")
-WITHOUT_TORCH = {f"memrl.memory.{name}" for name in ("paging", "bm25", "tokens", "scores")}
+WITHOUT_TORCH = {
+    f"memrl.memory.{name}"
+    for name in (
+        *("paging", "bm25", "tokens", "scores", "results", "columns", "database", "chunks"),
+        *("recall", "recall_rows", "term_index"),
+    )
+}
 HEAVY = {"sentence_transformers", "transformers", "trl", "wandb", "faiss", "matplotlib"}
 
 
@@ -101,7 +107,8 @@ def violations(path: Path, source: str) -> list[str]:
             and not within(module, *GROUND),
             "the ground floor knows no gymnasium": within(importer, *GROUND)
             and within(module, "gymnasium"),
-            "the paging core needs no torch": importer in WITHOUT_TORCH and within(module, "torch"),
+            "the core and recall need no torch": importer in WITHOUT_TORCH
+            and within(module, "torch"),
             "environments do not know who plays": within(importer, "envs")
             and within(module, "memrl.policies", "memrl.algos", "memrl.evaluation"),
             "heavy packages are imported where they are used": found.at_top

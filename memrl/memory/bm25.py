@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,8 @@ STOP_WORDS = frozenset(
     d ll m re s t ve
     """.split()  # noqa: SIM905 - as a list it would take 70 lines
 )
+Length = TypeVar("Length", float, npt.NDArray[np.float64])
+
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -167,13 +169,11 @@ def bm25_scores(
     Returns:
         (Q, P) float32 in [0, 1).
     """
-    # Sorted, so that the sum over terms has one order of rounding.
-    query_terms = [sorted(set(analyze(query))) for query in queries]
-    column = {term: i for i, term in enumerate(sorted(set().union(*query_terms)))}
-    weights = np.array([(K1 + 1.0) * stats.idf(term) for term in column])
-    indices = np.array([column[term] for terms in query_terms for term in terms], dtype=np.int64)
-    row_ends = np.cumsum([0] + [len(terms) for terms in query_terms])
-    shares = weights[indices]
+    weights = [query_weights(query, stats) for query in queries]
+    column = {term: i for i, term in enumerate(sorted(set().union(*weights)))}
+    indices = np.array([column[term] for terms in weights for term in terms], dtype=np.int64)
+    row_ends = np.cumsum([0] + [len(terms) for terms in weights])
+    shares = np.array([weight for terms in weights for weight in terms.values()])
     bounds = np.array([math.fsum(shares[a:b]) for a, b in pairwise(row_ends)])
     query_matrix = sparse.csr_matrix((shares, indices, row_ends), shape=(len(queries), len(column)))
     scores = (query_matrix @ _saturated_frequencies(pages, column, stats).T).toarray()
@@ -181,6 +181,21 @@ def bm25_scores(
         scores, bounds[:, None], out=np.zeros_like(scores), where=scores > 0
     ).astype(np.float32)
     return normalised
+
+
+def query_weights(query: str, stats: Bm25Statistics) -> dict[str, float]:
+    """Distinct term -> idf * (k1 + 1), sorted, so that sums over terms have one rounding."""
+    return {term: (K1 + 1.0) * stats.idf(term) for term in sorted(set(analyze(query)))}
+
+
+def length_norm(length_terms: Length, stats: Bm25Statistics) -> Length:
+    """What a term frequency tf is weighed against, as tf / (tf + norm): grows with the length.
+
+    Args:
+        length_terms: number of terms of a page, repetitions counted; a number or an array.
+        stats: frozen statistics.
+    """
+    return K1 * (1.0 - B + B * length_terms / stats.mean_length_terms)
 
 
 def _saturated_frequencies(
@@ -192,7 +207,7 @@ def _saturated_frequencies(
     row_ends = [0]
     for page in pages:
         terms = analyze(page)
-        norm = K1 * (1.0 - B + B * len(terms) / stats.mean_length_terms)
+        norm = length_norm(float(len(terms)), stats)
         for term, frequency in Counter(terms).items():
             if term in column:
                 values.append(frequency / (frequency + norm))
