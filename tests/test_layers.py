@@ -29,7 +29,14 @@ PROGRAMS = {
 # The ground floor. The cache and the base of errors are modules of their own, because the floors
 # above use them as well.
 GROUND = ("memrl.memory", "memrl.cache", "memrl.errors")
-WITHOUT_TORCH = {f"memrl.memory.{name}" for name in ("paging", "bm25", "tokens", "scores")}
+WITHOUT_TORCH = {
+    f"memrl.memory.{name}"
+    for name in (
+        *("paging", "bm25", "tokens", "scores"),
+        *("blocks", "main_context", "queue_manager", "summarizers", "executor", "chain"),
+        *("context_page", "display", "external", "refusals", "schemas", "window", "accounting"),
+    )
+}
 HEAVY = {"sentence_transformers", "transformers", "trl", "wandb", "faiss", "matplotlib"}
 
 
