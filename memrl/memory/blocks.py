@@ -86,7 +86,7 @@ class WorkingContext:
     """Blocks by label, in a fixed order; a value, edits return another one.
 
     Args:
-        blocks: at least none; labels differ.
+        blocks: any number of them; their labels differ.
 
     Raises:
         ValueError: if a label is given twice.
