@@ -25,6 +25,9 @@ PRESSURE_NOTICE = (
     "later to working context or archival storage now. The user does not see this notice."
 )
 
+LIMIT_CHARS_PER_TOKEN = 32
+"""A share of the window also bounds characters: to most counters white space is free."""
+
 
 class MainContext:
     """System instructions, working context, summary and the text of the resident pages.
@@ -112,10 +115,18 @@ class MainContext:
             ValueError: if the role is none of `ROLES`.
         """
         prefix = f"[page {page_id}] " if self.show_page_ids else ""
-        shown = prefix + self.display(text)
+        limit_chars = LIMIT_CHARS_PER_TOKEN * self.core.capacity_tokens
+        shown = prefix + self.display(text[:limit_chars])
+        tail = CUT_MARKER if len(text) > limit_chars else ""
         is_known = self.has_seen(page_id)
         limit_tokens = self.core.page_tokens(page_id) if is_known else self.core.capacity_tokens
-        content = truncate(shown, limit_tokens, self._size, marker=CUT_MARKER)
+        kept = truncate(
+            shown,
+            limit_tokens,
+            lambda part: self._size(part + tail),
+            marker="" if tail else CUT_MARKER,
+        )
+        content = kept + tail
         return ContextPage(
             page_id=page_id,
             role=as_role(role),
@@ -191,7 +202,8 @@ class MainContext:
         Returns:
             Whether it was cut.
         """
-        shown = self.display(text).strip()
+        text = text.strip()
+        shown = self.display(text[: LIMIT_CHARS_PER_TOKEN * self.window.summary_tokens])
         self.summary = ""
         if shown and self.summary_room_tokens:
             self.summary = truncate(
@@ -200,7 +212,7 @@ class MainContext:
                 lambda part: self._size(_summary_content(part, num_hidden)),
             )
         self._summary = _summary_content(self.summary, num_hidden) if self.summary else ""
-        return self.summary != shown
+        return self.summary != self.display(text)
 
     @property
     def has_notice(self) -> bool:

@@ -132,6 +132,22 @@ def test_a_page_larger_than_the_queue_is_cut_and_comes_back_with_the_same_size()
     check_main(main)
 
 
+def test_white_space_that_counts_as_nothing_is_cut_as_well() -> None:
+    main = make_main(50)
+    text = "a" + " " * 1_000_000 + "b"
+    page = enter(main, 0, text)
+    assert page.is_cut
+    assert page.content.endswith(CUT_MARKER)
+    assert len(page.content) == 32 * 50 + len(CUT_MARKER)
+    main.page_out(0)
+    assert main.prepare(0, text, "user") == page
+    spaced = enter(main, 1, "b" + " " * 1_000 + "a")  # many characters for its size, but few
+    assert main.prepare(1, "b" + " " * 1_000 + "a", "user") == spaced
+    assert not spaced.is_cut
+    assert main.set_summary("a" + " " * 1_000_000 + "b", 1)
+    assert len(main.messages()[1]["content"]) < 32 * 60 + 100
+
+
 @pytest.mark.parametrize("text", ["", " ", "\x00"])
 def test_even_an_empty_page_has_a_size(text: str) -> None:
     main = make_main()

@@ -115,7 +115,7 @@ def test_a_flush_goes_on_until_the_page_fits() -> None:
         ({"evict_fraction": 0.75}, (25, 25, 25, 25, 25), (0, 1, 2)),
         ({"evict_fraction": 0.999}, (25, 25, 25, 25, 25), (0, 1, 2, 3)),
         ({"evict_fraction": 0.0, "flush_fraction": 0.75}, (25, 25, 25, 25), (0,)),
-        ({"evict_fraction": 0.5, "flush_fraction": 0.75}, (25, 25, 25, 30), (0,)),
+        ({"evict_fraction": 0.5, "flush_fraction": 0.75}, (25, 25, 25, 20), (0,)),
         ({"evict_fraction": 0.5, "flush_fraction": 0.75}, (25, 25, 25, 60), (0, 1, 2)),
     ],
 )

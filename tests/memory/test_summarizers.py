@@ -51,6 +51,12 @@ def test_extraction_holds_the_limit_and_is_deterministic(texts: list[str], limit
     assert summary == ExtractiveSummarizer()(list(texts), limit)
 
 
+def test_white_space_takes_linear_time() -> None:
+    # Seconds would be minutes if each place of the run were tried.
+    text = "One." + " " * 1_000_000 + "two" + "\n" * 1_000_000 + "three"
+    assert ExtractiveSummarizer()([text], 10) == "One. two three"
+
+
 class Scripted:
     def __init__(self, answer: object) -> None:
         self.answer = answer
