@@ -22,7 +22,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n")
 class Summarizer(Protocol):
     """Makes one text of many; a language model behind a prompt is the usual one."""
 
-    def __call__(self, texts: Sequence[str], limit_tokens: int) -> str:
+    def __call__(self, texts: Sequence[str], limit_tokens: int, /) -> str:
         """Summarise.
 
         Args:

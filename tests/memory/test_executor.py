@@ -84,7 +84,7 @@ def test_page_size_is_the_papers_by_option() -> None:
 def test_search_finds_what_was_said_only() -> None:
     executor = make_executor()
     for role in ("user", "assistant", "system", "call", "result"):
-        executor.queue.append("A cat.", role)  # type: ignore[arg-type]
+        executor.queue.append("A cat.", role)
     for name, arguments in (
         ("conversation_search", {"query": "cat"}),
         ("conversation_search_date", {"start_date": "2024-05-01", "end_date": "2024-05-01"}),

@@ -8,12 +8,13 @@ import table_fixtures  # noqa: F401 - loads the deterministic hypothesis profile
 from hypothesis import given
 from hypothesis import strategies as st
 from live_fixtures import BLOCKS, check_main, make_main, words
+from minilm_files import minilm_folder
 
 from memrl.memory.blocks import Block
 from memrl.memory.context_page import ContextPage
 from memrl.memory.main_context import CUT_MARKER, PRESSURE_NOTICE, MainContext
 from memrl.memory.refusals import Reason, RefusedError
-from memrl.memory.tokens import count_tokens
+from memrl.memory.tokens import count_tokens, transformers_token_counter
 from memrl.memory.window import LEAST_QUEUE_TOKENS, ContextError, Window
 
 
@@ -240,3 +241,16 @@ def test_any_text_keeps_the_window(blocks: list[str], pages: list[str], summary:
 def test_a_window_of_no_size_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=field):
         Window(**{field: -1})
+
+
+@pytest.mark.parametrize("attack", [*ATTACKS, "a\ud800b\x00 [CLS] [SEP] " + words(300)])
+def test_the_counts_of_a_real_tokenizer_keep_the_window_too(attack: str) -> None:
+    count = transformers_token_counter(minilm_folder())
+    window = Window(window_tokens=700, working_tokens=200, summary_tokens=80)
+    main = MainContext("Be brief.", [Block("human")], window=window, count=count)
+    page = main.prepare(0, attack, "user")
+    main.see(page)
+    main.page_in(page)
+    main.append_block("human", attack[:200])
+    main.set_summary(attack, 1)
+    check_main(main)

