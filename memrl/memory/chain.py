@@ -29,6 +29,7 @@ class Chain:
 
     Attributes:
         num_heartbeats: granted so far. is_open: whether another call may come.
+        last_result: of the latest call, also where logging it has failed; None before the first.
 
     Raises:
         ValueError: if `max_heartbeats` is negative.
@@ -48,6 +49,7 @@ class Chain:
         self.logs_calls = logs_calls
         self.num_heartbeats = 0
         self.is_open = True
+        self.last_result: Result | None = None
 
     def call(self, name: object, arguments: object) -> Result:
         """Run one call of the turn.
@@ -55,7 +57,7 @@ class Chain:
         A call after the end of the turn is refused, has no effect and is not logged.
 
         Raises:
-            MemrlError: if recall cannot log the call.
+            MemrlError: if recall cannot log the call; it has run, see `last_result`.
         """
         executor = self.executor
         if not self.is_open:
@@ -69,6 +71,7 @@ class Chain:
             result = replace(result, heartbeat=False, text=result.text + note)
         self.num_heartbeats += result.heartbeat
         self.is_open = result.heartbeat
+        self.last_result = result
         if self.logs_calls:
             self._log(name, arguments, result)
         return result

@@ -172,6 +172,7 @@ class Session:
         self.rng = rng
         self.recall, self.archival = ListRecall(), ListArchival()
         self.days = 0
+        self.num_not_logged = 0
         main = MainContext(
             "Be brief.",
             [Block("persona", "Helpful, ha ha."), Block("human", limit_chars=400)],
@@ -212,8 +213,8 @@ class Session:
         pieces = [text[first : first + 3] for text in texts for first in (0, len(text) // 2)]
         return {"page_id": [*core.queue, *list(core.recall)[-10:]], "old_content": texts + pieces}
 
-    def step(self, name: object, arguments: object) -> Result | None:
-        """Play one call; None where the log of the call could not be stored."""
+    def step(self, name: object, arguments: object) -> Result:
+        """Play one call, whether or not its log can be stored."""
         rng = self.rng
         self.recall.is_broken = rng.random() < 0.01
         self.archival.is_broken = rng.random() < 0.01
@@ -226,10 +227,11 @@ class Session:
         try:
             result = self.chain.call(name, arguments)
         except MemrlError:
-            assert self.recall.is_broken, (
-                "only a store that fails may stop a call from being logged"
-            )
-            return None
+            # Only a store that fails may stop a call from being logged; it has run all the same.
+            assert self.recall.is_broken
+            assert self.chain.last_result is not None
+            result = self.chain.last_result
+            self.num_not_logged += 1
         self._check(result, was_open)
         return result
 
@@ -260,6 +262,7 @@ class Report:
     outcomes: Counter[str] = field(default_factory=Counter)
     by_function: Counter[tuple[str, str]] = field(default_factory=Counter)
     flushes: int = 0
+    not_logged: int = 0
     summarizer_failures: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
@@ -269,6 +272,7 @@ class Report:
         return [reason for reason in Reason if not self.outcomes[reason]]
 
     def add_session(self, session: Session) -> None:
+        self.not_logged += session.num_not_logged
         costs = session.queue.accounting.as_dict()
         self.flushes += costs.get("queue/flush", {"calls": 0})["calls"]
         if session.queue.summarizer is not None:
@@ -291,9 +295,9 @@ def fuzz(num_calls: int, seed: int, *, shows_progress: bool = False) -> Report:
         except Exception as error:
             error.add_note(f"call {index} of seed {seed}: {name!a:.80}, {type(arguments)}")
             raise
-        outcome = "not_logged" if result is None else (result.reason or result.status)
+        outcome = result.reason or result.status
         report.outcomes[outcome] += 1
-        report.by_function[(result.function if result else "", outcome)] += 1
+        report.by_function[(result.function, outcome)] += 1
         if index % CALLS_PER_SESSION == CALLS_PER_SESSION - 1 or index == num_calls - 1:
             report.add_session(session)
     report.seconds = time.perf_counter() - start_s
@@ -308,6 +312,7 @@ def show(report: Report, console: Console) -> None:
     answered = Counter({f: n for (f, outcome), n in report.by_function.items() if outcome == "ok"})
     console.print("answered:", dict(answered.most_common()))
     failures = dict(report.summarizer_failures)
+    console.print(f"{report.not_logged:,} calls could not be logged, because recall was broken")
     console.print(f"{report.flushes:,} flushes; summarizer failures made good: {failures}")
     total = sum(report.outcomes.values())
     console.print(

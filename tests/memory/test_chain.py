@@ -4,6 +4,7 @@ import pytest
 from external_fakes import ListRecall
 from live_fixtures import make_executor, make_main, make_queue
 
+from memrl.errors import MemrlError
 from memrl.memory.chain import Chain
 from memrl.memory.refusals import Reason
 
@@ -84,3 +85,16 @@ def test_calls_need_not_be_logged() -> None:
     executor = make_executor()
     Chain(executor, logs_calls=False).call("send_message", {"message": "Hi"})
     assert executor.queue.main.core.queue == []
+
+
+def test_a_call_that_cannot_be_logged_has_run_and_its_result_is_kept() -> None:
+    recall = ListRecall()
+    chain = Chain(make_executor(make_queue(recall=recall)))
+    assert (chain.last_result, chain.is_open) == (None, True)
+    recall.is_broken = True
+    with pytest.raises(MemrlError, match="recall is full"):
+        chain.call("core_memory_append", {"name": "human", "content": "Ana"})
+    assert chain.executor.queue.main.working["human"].text == "Ana"
+    assert chain.last_result is not None
+    assert chain.last_result.status == "ok"
+    assert not chain.is_open
