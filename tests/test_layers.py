@@ -34,6 +34,8 @@ WITHOUT_TORCH = {
     for name in (
         *("paging", "bm25", "tokens", "scores", "results", "columns", "database", "chunks"),
         *("recall", "recall_rows", "term_index"),
+        *("blocks", "main_context", "queue_manager", "summarizers", "executor", "chain"),
+        *("context_page", "display", "external", "refusals", "schemas", "window", "accounting"),
     )
 }
 HEAVY = {"sentence_transformers", "transformers", "trl", "wandb", "faiss", "matplotlib"}

