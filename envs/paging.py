@@ -12,11 +12,14 @@ from gymnasium import spaces
 
 from envs.lockstep import LockstepPaging, Observation
 from envs.render import render_ansi, render_rgb
+from memrl.memory.tokens import count_tokens, truncate
 from memrl.observation import FEATURES, GLOBALS, LIMIT
 from memrl.observation_text import observation_text
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
+
+CUT_MARKER = " [cut]"
 
 ArrayObservation = dict[str, npt.NDArray[Any]]
 
@@ -202,7 +205,17 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
     def observation_text(self) -> str:
         """Render the observation for an LLM; see `memrl.observation_text`."""
         process = self._lockstep.process(0)
-        pages = self.table.text.pages[self.table.episode_pages(process.episode)]
+        window = self.table.episode_pages(process.episode)
+        # A page larger than main context counts as truncated to it, and is shown so.
+        pages = [
+            text if tokens == size else truncate(text, size, count_tokens, marker=CUT_MARKER)
+            for text, tokens, size in zip(
+                self.table.text.pages[window],
+                self.table.page_tokens[window].tolist(),
+                process.page_tokens,
+                strict=True,
+            )
+        ]
         query = None
         if process.query is not None:
             row = int(self.table.query_offset[process.document]) + process.query

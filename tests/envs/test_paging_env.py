@@ -280,3 +280,13 @@ def test_privileged_state_knows_the_needs() -> None:
     assert hidden.stores.tolist() == [2]
     assert sorted(page for page in hidden.ranking[0].tolist() if page >= 0) == [0, 1]
     assert hidden.result_page.tolist() == [0]
+
+
+@pytest.mark.parametrize("unit", ["tokens", "pages"])
+def test_a_page_larger_than_main_context_is_shown_as_far_as_it_counts(unit: Any) -> None:
+    long = "one two three four five six seven eight nine ten"
+    env = PagingEnv(table_of([long, "short"]), unit=unit, capacity=5, num_slots=2)
+    env.reset(options={"episode": 0})
+    text = env.observation_text()
+    assert ("[cut]" in text) == (unit == "tokens")
+    assert (long in text) == (unit == "pages")
