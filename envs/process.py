@@ -8,6 +8,10 @@ Two kinds of decision point. *Under pressure* a page has arrived that does not f
 last slot row and is the focus. *At a query* candidates are staged against the query, or against a
 page chosen with SEARCH, until YIELD answers and the evidence is paid.
 
+Three things are a use of a resident page: its retrieval, a query that ranks it first among the
+residents, and a SEARCH from it. The last tells a page retrieved just now from one that has been
+searched from, since the clock stands still within a query.
+
 A page that would not fit even an empty main context is truncated to the capacity on arrival.
 """
 
@@ -191,6 +195,7 @@ class PagingProcess:
         elif op is Op.SEARCH:
             self.focus_is_query = False
             self.focus_page = self.core.slot_page[argument]
+            self.core.touch(self.focus_page)
             self._stage()
             self._charge("search")
         elif op is Op.NEXT:

@@ -142,6 +142,7 @@ class ModelEpisode:
             self.core.store(self.rows()[row])
             self._pay("cost/store", -reward.store)
         elif op is Op.SEARCH:
+            self.uses[self.core.slots[row]].append(self.passed)
             self._stage(("page", self.core.slots[row]))
             self._pay("cost/search", -reward.search)
         elif op is Op.RETRIEVE:
