@@ -21,8 +21,9 @@ help: ## list the targets
 train: .venv/.ok ## train and score the default preset; writes a new folder under runs/
 	$(BIN)/python train.py --config configs/default.yaml $(ARGS)
 
-test: .venv/.ok ## run the tests
-	HF_HUB_OFFLINE=1 WANDB_MODE=disabled $(BIN)/python -m pytest $(ARGS)
+test: .venv/.ok ## run the tests, one process a core
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 WANDB_MODE=disabled \
+	  $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
 crash: .venv/.ok ## kill writers of the stores 2,000 times and check what they stored (minutes)
 	$(BIN)/python -m pytest tests/memory/test_crash.py -m slow $(ARGS)
