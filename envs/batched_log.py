@@ -63,6 +63,10 @@ class BatchLog:
         for field in dataclasses.fields(self):
             getattr(self, field.name)[rows] = 0
 
+    def row_tensors(self) -> dict[str, tuple[Tensor, int]]:
+        """Every tensor, by name, with the axis on which the rows lie."""
+        return {field.name: (getattr(self, field.name), 0) for field in dataclasses.fields(self)}
+
     def of_row(self, row: int, num_answered: int) -> EpisodeLog:
         """The log of one row, whose first queries have been answered."""
         answers = []

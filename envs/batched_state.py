@@ -54,8 +54,8 @@ class EpisodeBatch:
         archived: (B, W) bool.
         archive_queue: (B, C) the last pages stored; store number s, preloaded pages counted first,
             stands in column s % C, so that the next store of a full archive finds the page to drop
-            there. C is the archive's
-            capacity, or W when that is smaller, because then nothing is ever dropped.
+            there. C is the archive's capacity, or W when that is smaller, because then nothing is
+            ever dropped.
         ranking: (B, W) pages in the order of the latest search; the first `num_hits` count.
         reward_terms: (B, num_terms) float64, not yet paid out.
     """
@@ -138,6 +138,20 @@ class EpisodeBatch:
         self.pages_arrived[rows] = preloaded
         self.archived[rows] = _range(self.archived) < preloaded[:, None]
         self.archive_queue[rows] = _range(self.archive_queue)  # what was not preloaded is not read
+
+    def row_tensors(self) -> dict[str, tuple[Tensor, int]]:
+        """Every tensor that holds rows, by name, with the axis on which they lie."""
+        by_block = {name: (getattr(self, name), 1) for name in ("fixed", "counters", "flags")}
+        return by_block | {
+            "slots": (self.slots, 1),
+            **{
+                name: (getattr(self, name), 0)
+                for name in (
+                    *("slot_retrieved", "candidate_page", "candidate_size", "needs", "was_absent"),
+                    *("was_staged", "archived", "archive_queue", "ranking", "reward_terms"),
+                )
+            },
+        }
 
     def paging_state(self, rows: Tensor | None = None) -> PagingState:
         """Return what `memrl.observation` and `memrl.masks` read.
