@@ -98,6 +98,7 @@ class BatchedPaging:
         self._process = BatchedProcess(table, self._tensors, options, num_envs, self.device)
         self.layout = self._process.layout
         self.running = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        self._observation: Observation
         self._observe(torch.arange(num_envs, device=self.device))
         decoded = [self.layout.decode(action) for action in range(self.layout.num_actions)]
         self._op_of = torch.tensor([int(op) for op, _ in decoded], device=self.device)
@@ -178,7 +179,7 @@ class BatchedPaging:
         index = self._rows(rows)
         if len(index) != len(saved):
             raise ValueError(f"restore() got {len(saved)} saved rows for {len(index)} rows.")
-        if len(index.unique()) != len(index):
+        if len(set(index.tolist())) != len(index):
             raise ValueError(f"restore() got a row more than once: {index.tolist()}.")
         if saved.table is not self.table or saved.options != self.options:
             raise ValueError("restore() got rows of another table or of other options.")

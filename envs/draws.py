@@ -6,7 +6,6 @@ or on the order in which rows end.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 _WORD = 2**64

@@ -210,7 +210,7 @@ def test_restoring_refuses_what_does_not_fit(table: EpisodeTable) -> None:
         env.restore(saved, [0])
     with pytest.raises(ValueError, match="more than once"):
         env.restore(saved, [1, 1])
-    with pytest.raises(ValueError, match="outside 0..5"):
+    with pytest.raises(ValueError, match=r"outside 0\.\.5"):
         env.save([6])
     foreign = BatchedPagingEnv(table, PagingOptions(capacity=3), num_envs=2)
     foreign.reset(seed=0)
@@ -241,12 +241,13 @@ def test_wrong_actions_are_refused_and_change_nothing(table: EpisodeTable) -> No
         env.step(np.zeros(NUM_ENVS, dtype=np.int64))
     env.reset(seed=0)
     before = env.save(range(NUM_ENVS))
-    for actions in (
+    wrong: tuple[Any, ...] = (
         np.zeros(NUM_ENVS - 1, dtype=np.int64),
         np.zeros(NUM_ENVS),
         np.full(NUM_ENVS, env.layout.num_actions),
         np.full(NUM_ENVS, -1),
-    ):
+    )
+    for actions in wrong:
         with pytest.raises(ValueError, match=r"integers|outside"):
             env.step(actions)
     after = env.save(range(NUM_ENVS))
