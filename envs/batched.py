@@ -13,8 +13,10 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.batched_paging import BatchedPaging, SavedRows, paging_group
-from envs.draws import draw_episodes
+from envs.batched_episodes import SavedRows
+from envs.batched_fixed import FixedShapePaging
+from envs.batched_paging import BatchedPaging, paging_group
+from envs.draws import EpisodeDraws
 from envs.lockstep import Observation
 from envs.spaces import observation_space
 from memrl.episode_log import EpisodeLog
@@ -29,21 +31,26 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
     """The decision process of `envs.paging.PagingEnv`, B episodes at once on one device.
 
     Observations, rewards, flags and infos are torch tensors with a leading axis B; actions may be
-    tensors or numpy arrays. Forced moves are played inside `step`, so each row that has been reset
-    stands at a decision, unless its episode has none at all: such an episode ends with its first
-    step, whatever is played.
+    tensors or numpy arrays. Forced moves are played inside `step`, so each row stands at a
+    decision, unless its episode has none at all: such an episode ends with its first step, whatever
+    is played. With `rounds`, a step plays at most so many rounds of forced moves, in fixed shapes
+    and without a look at the host. Rows that are not through by then wait:
+    `infos["has_decision"]` is False for them, their actions are ignored, and their rewards come
+    with their next decision. Decision by decision both ways give the same.
 
     Rows that end begin the next episode within the same step (`AutoresetMode.SAME_STEP`); the last
-    observation of the ended episodes is in `infos["final_obs"]`. Which episode a row plays is a
-    function of the seed, the row and the number of episodes it has begun, and of nothing else: the
-    number of rows does not change it. With `group_size` G, rows 0..G-1 play the same episodes in
-    the same order, rows G..2G-1 others, and so on, for learners that compare copies.
+    observation of the ended episodes is in `infos["final_obs"]`, except with `rounds`. Which
+    episode a row plays is a function of the seed, the row and the number of episodes it has begun,
+    and of nothing else: the number of rows does not change it. With `group_size` G, rows 0..G-1
+    play the same episodes in the same order, rows G..2G-1 others, and so on, for learners that
+    compare copies.
 
     Args:
         table: the workload. options: `PagingOptions`, or its fields as keywords; fractions are
             resolved by this table unless they are resolved already.
         num_envs: B.
         group_size: G, rows that play the same episodes; divides B.
+        rounds: most rounds of forced moves in a step; None for as many as it takes.
         device: where the tensors live.
 
     Raises:
@@ -63,30 +70,39 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         *,
         num_envs: int,
         group_size: int = 1,
+        rounds: int | None = None,
         device: torch.device | str = "cpu",
         **fields: Any,
     ) -> None:
         if options is not None and fields:
             raise ValueError(f"Give `options` or its fields {sorted(fields)}, not both.")
+        if num_envs < 1:
+            raise ValueError(f"num_envs must be at least 1, got {num_envs}.")
         if group_size < 1 or num_envs % group_size:
             raise ValueError(
                 f"group_size must divide num_envs={num_envs} into whole groups, got {group_size}."
             )
-        self._group = BatchedPaging(table, options or PagingOptions(**fields), num_envs, device)
+        options, device = options or PagingOptions(**fields), torch.device(device)
+        self._draws = EpisodeDraws(num_envs, group_size, table.num_episodes, device)
+        self._rows: BatchedPaging | FixedShapePaging
+        if rounds is None:
+            self._rows = BatchedPaging(table, options, num_envs, device)
+        else:
+            self._rows = FixedShapePaging(
+                table, options, num_envs, device, rounds=rounds, draws=self._draws
+            )
         self.table = table
-        self.options = self._group.options
-        self.layout = self._group.layout
+        self.options = self._rows.options
+        self.layout = self._rows.layout
         self.num_envs = num_envs
         self.group_size = group_size
-        self.device = self._group.device
-        self.reward_names = self._group.reward_names
+        self.device = device
+        self.reward_names = self._rows.reward_names
         self.single_observation_space = observation_space(self.layout)
         self.single_action_space = gymnasium.spaces.Discrete(self.layout.num_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._row_group = torch.arange(num_envs, device=self.device) // group_size
-        self._count = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
-        self._seed: int | None = None
+        self._is_seeded = False
         self._is_running = False
 
     # ------------------------------------------------------------------ Gymnasium
@@ -105,15 +121,32 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         unknown = set(options or {}) - {"episodes"}
         if unknown:
             raise ValueError(f"reset() knows the option 'episodes' only, got {sorted(unknown)}.")
-        if seed is not None or self._seed is None:
-            self._seed = int(self.np_random.integers(2**63))
-            self._count.zero_()
-        rows = list(range(self.num_envs))
+        if seed is not None or not self._is_seeded:
+            self._draws.seed = int(self.np_random.integers(2**63))
+            self._draws.count.zero_()
+            self._is_seeded = True
         given = (options or {}).get("episodes")
-        episodes = self._next_episodes(rows) if given is None else torch.as_tensor(given).tolist()
-        observation = self._group.reset(episodes, rows)
+        every = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        episodes = self._draws.next(every) if given is None else self._checked(given)
+        if isinstance(self._rows, FixedShapePaging):
+            observation = self._rows.begin(episodes)
+        else:
+            observation = self._rows.reset(episodes.tolist())
         self._is_running = True
-        return observation, {"action_mask": observation["action_mask"]}
+        return observation, _masks(observation)
+
+    def _checked(self, episodes: Any) -> Tensor:
+        chosen = torch.as_tensor(episodes, dtype=torch.int64, device=self.device)
+        if chosen.shape != (self.num_envs,):
+            raise ValueError(
+                f"The option 'episodes' holds {self.num_envs} numbers, got shape "
+                f"{tuple(chosen.shape)}."
+            )
+        if not 0 <= int(chosen.min()) <= int(chosen.max()) < self.table.num_episodes:
+            raise ValueError(
+                f"The option 'episodes' holds numbers outside 0..{self.table.num_episodes - 1}."
+            )
+        return chosen
 
     def step(
         self, actions: Tensor | npt.NDArray[np.int64]
@@ -122,81 +155,84 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
 
         Returns:
             The observation; rewards (B,) float64; terminations and truncations (B,) bool, the
-            latter all False; infos: `action_mask` (B, A) bool, `reward_terms` (B, terms) float64 in
-            the order of `reward_names`, `elapsed_events` (B,) int64, `illegal` (B,) bool, and where
-            a row has ended `final_obs` with `_final_obs` (B,) bool, the rows it holds for.
+            latter all False; infos: `action_mask` (B, A) bool, `has_decision` (B,) bool,
+            `reward_terms` (B, terms) float64 in the order of `reward_names`, `elapsed_events` (B,)
+            int64, `illegal` (B,) bool, and where a row has ended `final_obs` with `_final_obs` (B,)
+            bool, the rows it holds for.
 
         Raises:
-            ValueError: if an action is not an integer of the action space.
+            ValueError: if an action is not an integer of the action space; with `rounds`, where
+                values are not looked at, one outside it counts as illegal.
             gymnasium.error.ResetNeeded: before the first reset.
         """
         if not self._is_running:
             raise gymnasium.error.ResetNeeded("Call reset() before step(): no episode is running.")
-        action = torch.as_tensor(actions)
+        action = torch.as_tensor(actions, device=self.device)
         if action.shape != (self.num_envs,) or action.is_floating_point():
             raise ValueError(
                 f"step() takes {self.num_envs} integers, got {tuple(action.shape)} of "
                 f"{action.dtype}."
             )
-        result = self._group.step(action)
-        observation = result.observation
-        terms, terminated, illegal, elapsed = (
-            torch.from_numpy(array).to(self.device)
-            for array in (
-                *(result.reward_terms, result.terminated, result.illegal),
-                result.elapsed_events,
-            )
-        )
-        infos: dict[str, Any] = {
-            "reward_terms": terms,
-            "elapsed_events": elapsed,
-            "illegal": illegal,
-        }
-        ended = np.flatnonzero(result.terminated).tolist()
-        if ended:
-            infos |= {"final_obs": observation, "_final_obs": terminated}
-            observation = self._group.reset(self._next_episodes(ended), ended)
-        infos["action_mask"] = observation["action_mask"]
+        if isinstance(self._rows, FixedShapePaging):
+            result = self._rows.advance(action.long())
+            terms, terminated = result.reward_terms.clone(), result.terminated.clone()
+            illegal, elapsed = result.illegal, result.elapsed_events.clone()
+            observation, final = result.observation, dict[str, Any]()
+        else:
+            stepped = self._rows.step(action)
+            arrays = (stepped.reward_terms, stepped.terminated, stepped.illegal)
+            terms, terminated, illegal = (torch.from_numpy(a).to(self.device) for a in arrays)
+            elapsed = torch.from_numpy(stepped.elapsed_events).to(self.device)
+            observation, final = self._begin_next(stepped.observation, terminated)
+        infos = {"reward_terms": terms, "elapsed_events": elapsed, "illegal": illegal}
+        infos |= _masks(observation) | final
         truncated = torch.zeros_like(terminated)
         return observation, terms.sum(dim=1), terminated, truncated, infos
 
-    def _next_episodes(self, rows: Sequence[int]) -> list[int]:
-        """Draw the next episode of each row."""
-        index = torch.tensor(rows, dtype=torch.int64, device=self.device)
-        count = self._count[index]
-        self._count[index] = count + 1
-        drawn = draw_episodes(
-            self._seed or 0, self._row_group[index], count, self.table.num_episodes
-        )
-        return drawn.tolist()
+    def _begin_next(
+        self, observation: Observation, terminated: Tensor
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin the next episode in rows that have ended; what they saw last goes into infos."""
+        assert isinstance(self._rows, BatchedPaging)
+        ended = terminated.nonzero()[:, 0]
+        if not len(ended):
+            return observation, {}
+        episodes = self._draws.next(terminated)[ended]
+        final = {"final_obs": observation, "_final_obs": terminated}
+        return self._rows.reset(episodes.tolist(), ended.tolist()), final
 
     # ------------------------------------------------------------------ branching
 
     def save(self, rows: Sequence[int] | Tensor) -> SavedRows:
-        """Copy everything that rows are; see `BatchedPaging.save`."""
-        return self._group.save(rows)
+        """Copy everything that rows are; see `EpisodeRows.save`."""
+        return self._rows.save(rows)
 
     def restore(self, saved: SavedRows, rows: Sequence[int] | Tensor) -> Observation:
-        """Put saved rows in the place of others; see `BatchedPaging.restore`.
+        """Put saved rows in the place of others; see `EpisodeRows.restore`.
 
         Which episodes a row plays afterwards stays its own affair.
         """
-        return self._group.restore(saved, rows)
+        return self._rows.restore(saved, rows)
 
     def copy(self, source: Sequence[int] | Tensor, target: Sequence[int] | Tensor) -> Observation:
-        """Make the target rows what the source rows are; see `BatchedPaging.copy`."""
-        return self._group.copy(source, target)
+        """Make the target rows what the source rows are; see `EpisodeRows.copy`."""
+        return self._rows.copy(source, target)
 
     # ------------------------------------------------------------------ views
 
     def action_masks(self) -> Tensor:
         """(B, A) bool, the legal actions."""
-        return self._group.observation()["action_mask"]
+        return self._rows.observation()["action_mask"]
 
     def privileged_state(self) -> PrivilegedState:
         """The one door to needs and future events: for clairvoyant policies, labels and reports."""
-        return self._group.privileged_state()
+        return self._rows.privileged_state()
 
     def log(self, row: int) -> EpisodeLog:
         """What happened so far in a row's present episode."""
-        return self._group.log(row)
+        return self._rows.log(row)
+
+
+def _masks(observation: Observation) -> dict[str, Any]:
+    mask = observation["action_mask"]
+    return {"action_mask": mask, "has_decision": mask[:, 1:].any(dim=1)}

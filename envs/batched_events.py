@@ -76,12 +76,17 @@ class EventTensors:
             page_size=tensor(size),
             page_tokens=tensor(tokens),
             size_before=tensor(np.concatenate([[0], np.cumsum(size)])),
-            needs=tensor(table.query_needs.astype(np.int64)),
-            pays=tensor(table.query_pays),
-            category=tensor(table.query_category.astype(np.int64)),
+            needs=tensor(_at_least_one(table.query_needs.astype(np.int64))),
+            pays=tensor(_at_least_one(table.query_pays)),
+            category=tensor(_at_least_one(table.query_category.astype(np.int64))),
             query_offset=tensor(table.query_offset.astype(np.int64)),
-            max_queries=int(asks.sum(axis=1).max()),
+            max_queries=max(int(asks.sum(axis=1).max()), 1),
         )
+
+
+def _at_least_one(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A table without queries gets a row that is looked up but never meant."""
+    return rows if len(rows) else np.zeros((1, *rows.shape[1:]), dtype=rows.dtype)
 
 
 def _events(

@@ -6,6 +6,7 @@ or on the order in which rows end.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 _WORD = 2**64
@@ -45,3 +46,28 @@ def draw_episodes(seed: int, row: Tensor, count: Tensor, num_episodes: int) -> T
     word = _mixed(word + (count + 1) * _signed(_GAMMA))
     # 2^53 values: the bias of the remainder is below E / 2^53.
     return _shifted(word, 11) % num_episodes
+
+
+class EpisodeDraws:
+    """The streams of episodes of B rows.
+
+    Args:
+        num_envs: B. group_size: rows that draw the same. num_episodes: E. device: of the tensors.
+
+    Attributes:
+        seed: of the draws. count: (B,) int64, episodes that each row has drawn.
+    """
+
+    def __init__(
+        self, num_envs: int, group_size: int, num_episodes: int, device: torch.device
+    ) -> None:
+        self.seed = 0
+        self.count = torch.zeros(num_envs, dtype=torch.int64, device=device)
+        self._num_episodes = num_episodes
+        self._group = torch.arange(num_envs, device=device) // group_size
+
+    def next(self, rows: Tensor) -> Tensor:
+        """Draw for the given rows, (B,) bool; (B,) int64, without meaning for the others."""
+        drawn = draw_episodes(self.seed, self._group, self.count, self._num_episodes)
+        self.count += rows
+        return drawn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -10,8 +10,14 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode
 from table_fixtures import with_room
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    FakeTensor,
+    FakeTensorMode,
+)
 
 from envs.batched import BatchedPagingEnv
+from envs.batched_fixed import FixedShapePaging
 from envs.draws import draw_episodes
 from envs.lockstep import Observation
 from envs.paging import PagingEnv
@@ -66,7 +72,7 @@ def test_each_row_is_the_reference_played_episode_after_episode(table: EpisodeTa
 
     def begin(row: int) -> dict[str, Any]:
         count = torch.tensor([begun[row]])
-        episode = draw_episodes(env._seed or 0, torch.tensor([row]), count, table.num_episodes)
+        episode = draw_episodes(env._draws.seed, torch.tensor([row]), count, table.num_episodes)
         begun[row] += 1
         return references[row].reset(options={"episode": int(episode)})[0]
 
@@ -141,6 +147,65 @@ def test_rows_of_a_group_play_the_same_episodes_in_the_same_order(table: Episode
     assert sum(ended for _, ended, _ in seen[0]) > 1
 
 
+class Recorder:
+    """What each row meets, decision by decision, when it plays by a stream of its own."""
+
+    def __init__(self, env: BatchedPagingEnv) -> None:
+        self.env = env
+        self.seen: list[list[Any]] = [[] for _ in range(env.num_envs)]
+        self._streams = [np.random.default_rng(row) for row in range(env.num_envs)]
+
+    def _has_acted(self, row: int) -> bool:
+        """Whether an action has no outcome yet; a row that has only begun gives an empty one."""
+        return isinstance(self.seen[row][-1], list)
+
+    def play(self, steps: int) -> None:
+        observation, infos = self.env.reset(seed=9)
+        for _ in range(steps):
+            decides, mask = infos["has_decision"], infos["action_mask"]
+            actions = torch.zeros(self.env.num_envs, dtype=torch.int64)
+            for row in decides.nonzero()[:, 0].tolist():
+                actions[row] = random_action(self._streams[row], mask[row])
+                features = tuple(value[row].double().sum().item() for value in observation.values())
+                self.seen[row].append([features, int(actions[row])])
+            acted = decides
+            observation, rewards, ended, _, infos = self.env.step(actions)
+            terms, elapsed = infos["reward_terms"], infos["elapsed_events"]
+            assert not (infos["illegal"] & ~acted).any()
+            for row in range(self.env.num_envs):
+                if ended[row] or infos["has_decision"][row]:
+                    outcome = (terms[row].tolist(), bool(ended[row]), int(elapsed[row]))
+                    if outcome != ([0.0] * terms.shape[1], False, 0) or self._has_acted(row):
+                        self.seen[row].append(outcome)
+                else:
+                    assert rewards[row] == 0
+                    assert elapsed[row] == 0
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_fixed_shapes_give_the_same_decision_by_decision(table: EpisodeTable, rounds: int) -> None:
+    expected, got = Recorder(make(table)), Recorder(make(table, rounds=rounds))
+    expected.play(50)
+    got.play(50 + 300 // rounds)
+    for one, two in zip(expected.seen, got.seen, strict=True):
+        assert len(one) > 80
+        assert two[: len(one)] == one
+
+
+def test_a_step_of_fixed_shape_never_looks_at_a_value(table: EpisodeTable) -> None:
+    """Fake tensors have shapes but no values: what needs one raises."""
+    env = make(table, rounds=2)
+    env.reset(seed=0)
+    action = torch.zeros(NUM_ENVS, dtype=torch.int64)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        step = cast(FixedShapePaging, env._rows).advance(action)
+    assert isinstance(step.illegal, FakeTensor)
+    free = make(table)
+    free.reset(seed=0)
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(DataDependentOutputException):
+        free._rows.step(action)  # type: ignore[union-attr]
+
+
 def test_a_seed_begins_the_stream_anew(table: EpisodeTable) -> None:
     env = make(table)
     assert played(env, rows=2) == played(env, rows=2)
@@ -175,10 +240,10 @@ def test_saved_rows_can_be_continued_again(table: EpisodeTable) -> None:
     advance(env, np.random.default_rng(1), 25)
     saved = env.save(range(NUM_ENVS))
     assert len(saved) == NUM_ENVS
-    counts = env._count.clone()
+    counts = env._draws.count.clone()
     once = advance(env, np.random.default_rng(2), 40)
     env.restore(saved, range(NUM_ENVS))
-    env._count.copy_(counts)
+    env._draws.count.copy_(counts)
     assert advance(env, np.random.default_rng(2), 40) == once
 
 
