@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test crash fuzz lint types format bench bench-stores clean FORCE
+.PHONY: help train test crash parity fuzz lint types format bench bench-stores clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -27,6 +27,9 @@ test: .venv/.ok ## run the tests, one process a core
 
 crash: .venv/.ok ## kill writers of the stores 2,000 times and check what they stored (minutes)
 	$(BIN)/python -m pytest tests/memory/test_crash.py -m slow $(ARGS)
+
+parity: .venv/.ok ## play full-length LoCoMo episodes through both environments (needs MEMRL_DATA)
+	$(BIN)/python -m pytest tests/envs/test_batched_parity.py -m slow $(ARGS)
 
 fuzz: .venv/.ok ## play 100,000 random function calls on the memory system
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py $(ARGS)
