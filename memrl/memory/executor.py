@@ -172,7 +172,7 @@ class Executor:
 
     def _core_memory_append(self, arguments: dict[str, Any], operation: Operation) -> _Answer:
         label, content = arguments["name"], arguments["content"]
-        block = self.queue.main.append_block(label, content)
+        block = self.queue.append_block(label, content)
         operation.stored(content)
         return _Answer(
             f"Block {label} has {len(block.text):,} of {block.limit_chars:,} characters."
@@ -180,7 +180,7 @@ class Executor:
 
     def _core_memory_replace(self, arguments: dict[str, Any], operation: Operation) -> _Answer:
         label, new = arguments["name"], arguments["new_content"]
-        block = self.queue.main.replace_in_block(label, arguments["old_content"], new)
+        block = self.queue.replace_in_block(label, arguments["old_content"], new)
         operation.stored(new)
         return _Answer(
             f"Block {label} has {len(block.text):,} of {block.limit_chars:,} characters."
