@@ -24,7 +24,7 @@ train: .venv/.ok ## train and score the default preset; writes a new folder unde
 test: .venv/.ok ## run the tests
 	HF_HUB_OFFLINE=1 WANDB_MODE=disabled $(BIN)/python -m pytest $(ARGS)
 
-crash: .venv/.ok ## kill writers of the stores 2,000 times and check what they stored (minutes)
+crash: .venv/.ok ## kill writers of stores and memories 3,000 times and check what they stored (minutes)
 	$(BIN)/python -m pytest tests/memory/test_crash.py -m slow $(ARGS)
 
 fuzz: .venv/.ok ## play 100,000 random function calls on the memory system

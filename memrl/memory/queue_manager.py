@@ -155,6 +155,9 @@ class QueueManager:
         Args:
             sizes: (page id, page_tokens) of every page in recall, in order of arrival.
             saved: main context as it was last written; None where there was none.
+
+        Raises:
+            ContextError: if the queue names a page that recall does not have.
         """
         main, core = self.main, self.main.core
         for page_id, page_tokens in sizes:
@@ -162,6 +165,12 @@ class QueueManager:
             self._next_page_id = max(self._next_page_id, page_id + 1)
         if saved is None:
             return
+        unknown = [page_id for page_id in saved.queue if not main.has_seen(page_id)]
+        if unknown:
+            raise ContextError(
+                f"The saved queue names pages {unknown} that recall does not have: the store is "
+                "damaged, restore it from a copy."
+            )
         main.set_summary(saved.summary, saved.num_hidden)
         resident = list(saved.queue)
         while len(resident) > core.num_slots or (
