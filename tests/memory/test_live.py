@@ -147,7 +147,7 @@ def test_blocks_that_are_new_are_added_and_others_kept(tmp_path: Path) -> None:
 
 
 def test_a_smaller_window_lets_the_oldest_go(tmp_path: Path) -> None:
-    with opened(tmp_path, summarizer=lambda texts, limit: "gist " * limit) as memory:
+    with opened(tmp_path, summarizer=lambda _, limit: "gist " * limit) as memory:
         for number in range(20):
             memory.append(f"{number} {words(30)}", "user")
         memory.append(words(5_000), "user")
