@@ -17,6 +17,7 @@ from torch import Tensor
 
 from envs.batched_process import BatchedProcess
 from envs.lockstep import LockstepPaging, LockstepResult, Observation
+from envs.process import options_for
 from memrl.episode_log import REWARD_TERMS, EpisodeLog
 from memrl.memory.paging import EMPTY
 from memrl.observation import observe
@@ -49,6 +50,7 @@ class BatchedPaging:
 
     Raises:
         ValueError: for options that only `LockstepPaging` supports.
+        ConfigurationError: for options that do not fit the table.
     """
 
     reward_names = REWARD_TERMS
@@ -68,8 +70,7 @@ class BatchedPaging:
                 f"store_scope={options.store_scope!r} and observe_embeddings="
                 f"{options.observe_embeddings}; use LockstepPaging for these."
             )
-        if not options.is_resolved:
-            options = options.resolved(**table.medians())
+        options = options_for(table, options)
         self.table = table
         self.options = options
         self.num_envs = num_envs

@@ -20,8 +20,8 @@ class EventTensors:
     """The arrays of an `EpisodeTable` that transitions need and observations do not; all int64.
 
     Attributes:
-        episode: (6, E) number, document, first page of the window, its row on the page axis, pages
-            and events of each episode.
+        episode: (7, E) number, document, first page of the window, its row on the page axis, pages,
+            events and preloaded pages of each episode.
         event: (6, E, T+1) what happens at each clock: whether a query is asked, a page arrives, or
             the episode is over; the page or query; the page or -1; the page's size in the unit of
             capacity.
@@ -67,6 +67,7 @@ class EventTensors:
             first_row,
             table.episode_num_pages,
             table.episode_num_events,
+            table.episode_num_preloaded,
         ]
         return cls(
             episode=tensor(np.stack(episode).astype(np.int64)),

@@ -100,14 +100,14 @@ def bring_in(
 def store(batch: EpisodeBatch, rows: Tensor, page: Tensor) -> None:
     """Copy a page that is not archived, (b,), to archival; a full archive drops its oldest page."""
     places = batch.archive_queue.shape[1]
-    number = batch.stores[rows]
+    number = batch.stores[rows] + batch.num_preloaded[rows]
     place = number % places
     # Before the archive is full there is nothing to drop: the page itself stands in for it.
     dropped = torch.where(number < places, page, batch.archive_queue[rows, place])
     batch.archived[rows, dropped] = False
     batch.archived[rows, page] = True
     batch.archive_queue[rows, place] = page
-    batch.stores[rows] = number + 1
+    batch.stores[rows] += 1
 
 
 def let_in_what_fits(

@@ -125,8 +125,11 @@ class BatchedProcess:
         if len(stores):
             moves.store(batch, stores, batch.slot_page[stores, argument[stores]])
         if len(searches):
-            batch.focus[searches] = batch.slot_page[searches, argument[searches]]
+            slot = argument[searches]
+            batch.focus[searches] = batch.slot_page[searches, slot]
             batch.focus_is_query[searches] = False
+            batch.slot_uses[searches, slot] += 1
+            batch.slot_last_use[searches, slot] = batch.clock[searches]
         if len(retrieves):
             self._retrieve(retrieves, argument[retrieves])
         if len(evicts):

@@ -16,6 +16,11 @@ def _unchanged(block: Tensor) -> Tensor:
     return block
 
 
+def _range(block: Tensor) -> Tensor:
+    """0, 1, ... along the last axis of a block."""
+    return torch.arange(block.shape[-1], device=block.device)
+
+
 def _select(axis: int, rows: Tensor, block: Tensor) -> Tensor:
     return block.index_select(axis, rows)
 
@@ -34,11 +39,12 @@ class EpisodeBatch:
         device: where the tensors live.
 
     Attributes:
-        fixed: (6, B) what an episode starts with: its number `episode`, `first_row` of its window
-            on the table's page axis, `num_events`, and more.
+        fixed: (7, B) what an episode starts with: its number `episode`, `first_row` of its window
+            on the table's page axis, `num_events`, `num_preloaded`, and more.
         counters: (10, B) what events and operations change, among them the `query` at hand;
             `num_hits`, the length of the present ranking; `result_page`, which K of it are shown;
-            `pages_in` and `stores`, pages brought into main context and stored so far.
+            `pages_in` and `stores`, pages brought into main context and stored so far (those
+            preloaded are not among them).
         flags: (4, B) bool: `ended`, the last event has been dealt with, and more.
         slots: (6, B, N) `slot_page` ... `slot_uses`. slot_retrieved: (B, N) bool.
         candidate_page, candidate_size: (B, K).
@@ -46,8 +52,9 @@ class EpisodeBatch:
             R) bool, outside main context when it was asked. was_staged: (B, R) bool, of those,
             shown as candidates since.
         archived: (B, W) bool.
-        archive_queue: (B, C) the last pages stored; store number s stands in column s % C, so that
-            the next store of a full archive finds the page to drop there. C is the archive's
+        archive_queue: (B, C) the last pages stored; store number s, preloaded pages counted first,
+            stands in column s % C, so that the next store of a full archive finds the page to drop
+            there. C is the archive's
             capacity, or W when that is smaller, because then nothing is ever dropped.
         ranking: (B, W) pages in the order of the latest search; the first `num_hits` count.
         reward_terms: (B, num_terms) float64, not yet paid out.
@@ -69,7 +76,7 @@ class EpisodeBatch:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         limit = width if archival_capacity is None else min(archival_capacity, width)
-        self.fixed = zeros(6, num_envs)
+        self.fixed = zeros(7, num_envs)
         self.counters = zeros(10, num_envs)
         self.flags = zeros(4, num_envs, dtype=torch.bool)
         self.slots = zeros(6, num_envs, num_rows)
@@ -94,6 +101,7 @@ class EpisodeBatch:
             self.first_row,
             self.num_pages,
             self.num_events,
+            self.num_preloaded,
         ) = self.fixed
         (
             self.clock,
@@ -118,14 +126,18 @@ class EpisodeBatch:
         ) = self.slots
 
     def begin(self, rows: Tensor, episode: Tensor, events: EventTensors) -> None:
-        """Empty the memory of the given rows and put them before the first event of episodes."""
+        """Put the given rows before the first event of episodes: only archival may hold pages."""
         self.fixed[:, rows] = events.episode[:, episode]
         for block in (self.counters, self.flags, self.slots):
             block[:, rows] = 0
         self.slot_page[rows] = EMPTY
         self.candidate_page[rows] = EMPTY
-        for tensor in (self.slot_retrieved, self.candidate_size, self.archived, self.reward_terms):
+        for tensor in (self.slot_retrieved, self.candidate_size, self.reward_terms):
             tensor[rows] = 0
+        preloaded = self.num_preloaded[rows]
+        self.pages_arrived[rows] = preloaded
+        self.archived[rows] = _range(self.archived) < preloaded[:, None]
+        self.archive_queue[rows] = _range(self.archive_queue)  # what was not preloaded is not read
 
     def paging_state(self, rows: Tensor | None = None) -> PagingState:
         """Return what `memrl.observation` and `memrl.masks` read.
@@ -137,7 +149,7 @@ class EpisodeBatch:
             pick = pick_blocks = _unchanged
         else:
             pick, pick_blocks = partial(_select, 0, rows), partial(_select, 1, rows)
-        _, document, first_page, _, num_pages, _ = pick_blocks(self.fixed)
+        _, document, first_page, _, num_pages, *_ = pick_blocks(self.fixed)
         clock, arrived, asked, used, focus, *_ = pick_blocks(self.counters)
         at_query, focus_is_query, _, more_candidates = pick_blocks(self.flags)
         page, size, sequence, time_in, last_use, uses = pick_blocks(self.slots)

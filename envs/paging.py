@@ -43,7 +43,7 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
     | 1 | NEXT: stage the next K candidates | at a query, while there are more |
     | 2 | EVICT(row) | by `evict_scope`; the last row (the arriving page) by `admission` |
     | 2 + N | STORE(row): copy to archival | page not stored; by `store_scope` the victim or any |
-    | 2 + 2N | SEARCH(row): make the page the focus, stage again | at a query |
+    | 2 + 2N | SEARCH(row): make the page the focus (a use of it), stage again | at a query |
     | 2 + 3N | RETRIEVE(k): bring candidate k in, at the back of the queue | at a query |
 
     The mask of legal actions is in `observation["action_mask"]`, in `info["action_mask"]` and comes

@@ -8,6 +8,10 @@ Two kinds of decision point. *Under pressure* a page has arrived that does not f
 last slot row and is the focus. *At a query* candidates are staged against the query, or against a
 page chosen with SEARCH, until YIELD answers and the evidence is paid.
 
+Three things are a use of a resident page: its retrieval, a query that ranks it first among the
+residents, and a SEARCH from it. The last tells a page retrieved just now from one that has been
+searched from, since the clock stands still within a query.
+
 A page that would not fit even an empty main context is truncated to the capacity on arrival.
 """
 
@@ -20,6 +24,7 @@ import numpy.typing as npt
 
 from envs.search import TableSearch
 from memrl.actions import Op
+from memrl.config import ConfigurationError
 from memrl.episode_log import REWARD_TERMS, AnsweredQuery, EpisodeLog
 from memrl.memory.paging import EMPTY, PagingCore
 from memrl.options import PagingOptions
@@ -27,6 +32,27 @@ from memrl.state import StateBuffer
 from memrl.table import EpisodeTable, Event
 
 _TERM = {name: position for position, name in enumerate(REWARD_TERMS)}
+
+
+def options_for(table: EpisodeTable, options: PagingOptions) -> PagingOptions:
+    """Options under which a table's episodes can be played.
+
+    Returns:
+        The options, with fractions resolved by this table unless they are resolved already.
+
+    Raises:
+        ConfigurationError: if an episode preloads more pages than archival holds.
+    """
+    if not options.is_resolved:
+        options = options.resolved(**table.medians())
+    preloaded, capacity = int(table.episode_num_preloaded.max()), options.archival_capacity
+    if capacity is not None and preloaded > capacity:
+        raise ConfigurationError(
+            f"archival_capacity is {capacity}, but an episode of workload "
+            f"{table.meta['workload']!r} begins with {preloaded} pages in archival: raise it, or "
+            "set it to null for no limit."
+        )
+    return options
 
 
 class Phase(enum.Enum):
@@ -83,11 +109,14 @@ class PagingProcess:
             if options.archival_capacity is None
             else int(options.archival_capacity),
         )
+        num_preloaded = int(table.episode_num_preloaded[episode])
+        for page in range(num_preloaded):
+            self.core.preload(page, self._size(page))
         self.log = EpisodeLog()
         self.phase = Phase.END
         self.event = 0
         self.queries_asked = 0
-        self.pages_arrived = 0
+        self.pages_arrived = num_preloaded
         self.reward_terms = np.zeros(len(REWARD_TERMS))
         self._absent: list[int] = []  # needs outside main context when the query was asked
         self._absent_stored = 0
@@ -166,6 +195,7 @@ class PagingProcess:
         elif op is Op.SEARCH:
             self.focus_is_query = False
             self.focus_page = self.core.slot_page[argument]
+            self.core.touch(self.focus_page)
             self._stage()
             self._charge("search")
         elif op is Op.NEXT:

@@ -94,12 +94,15 @@ class Episode:
         num_pages: length of the window; pages arrive in order.
         queries: pairs (`num_arrived`, `query`): the query with index `query` in `Document.queries`
             is asked when `num_arrived` pages of the window have arrived; sorted by `num_arrived`.
+        num_preloaded: the first pages of the window that recall and archival hold from the start;
+            they count as arrived, and no event brings them.
     """
 
     document: int
     first_page: int
     num_pages: int
     queries: tuple[tuple[int, int], ...] = ()
+    num_preloaded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

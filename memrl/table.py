@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from memrl.errors import MemrlError
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 
 SURFACE = (
     "role",
@@ -101,6 +101,8 @@ class EpisodeTable:
         dense, lexical: (S,) int16, scores x 32767 of every focus against every page of its
             document.
         episode_document, episode_first_page, episode_num_pages, episode_num_events: (E,) int64.
+        episode_num_preloaded: (E,) int64, the first pages of the window, which archival holds from
+            the start.
         event_kind, event_index: (E, T) int16, see `Event`; rows are 0-padded.
         text: what is not an array.
         meta: JSON-able provenance: version, workload, embedder, lexical statistics.
@@ -128,6 +130,7 @@ class EpisodeTable:
     episode_first_page: npt.NDArray[np.int64]
     episode_num_pages: npt.NDArray[np.int64]
     episode_num_events: npt.NDArray[np.int64]
+    episode_num_preloaded: npt.NDArray[np.int64]
     event_kind: npt.NDArray[np.int16]
     event_index: npt.NDArray[np.int16]
     text: TableText

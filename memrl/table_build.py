@@ -175,7 +175,17 @@ def _check_episodes(documents: Sequence[Document], episodes: Sequence[Episode]) 
                 f"Episode {number} spans pages {episode.first_page}..{end} of document "
                 f"{document.document_id!r}, which has {len(document.pages)}."
             )
-        for _, query in episode.queries:
+        if not 0 <= episode.num_preloaded <= episode.num_pages:
+            raise ValueError(
+                f"Episode {number} preloads {episode.num_preloaded} pages of a window of "
+                f"{episode.num_pages}."
+            )
+        for num_arrived, query in episode.queries:
+            if num_arrived < episode.num_preloaded:
+                raise ValueError(
+                    f"Episode {number} asks query {query} after {num_arrived} pages, but "
+                    f"{episode.num_preloaded} are preloaded and count as arrived."
+                )
             if not 0 <= query < len(document.queries):
                 raise ValueError(
                     f"Episode {number} asks query {query} of document {document.document_id!r}, "
@@ -260,12 +270,15 @@ def _needs(documents: Sequence[Document]) -> npt.NDArray[np.int32]:
 
 
 def _events(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Event rows: pages in order, each query right after its `num_arrived`-th page."""
+    """Event rows: pages in order, each query right after its `num_arrived`-th page.
+
+    Preloaded pages have arrived before the first event.
+    """
     rows = []
     for episode in episodes:
         row = []
         asked = 0
-        for arrived in range(episode.num_pages + 1):
+        for arrived in range(episode.num_preloaded, episode.num_pages + 1):
             while asked < len(episode.queries) and episode.queries[asked][0] == arrived:
                 row.append((Event.QUERY, episode.queries[asked][1]))
                 asked += 1
@@ -285,6 +298,7 @@ def _events(episodes: Sequence[Episode]) -> dict[str, Any]:
         "episode_first_page": np.array([e.first_page for e in episodes], dtype=np.int64),
         "episode_num_pages": np.array([e.num_pages for e in episodes], dtype=np.int64),
         "episode_num_events": np.array([len(row) for row in rows], dtype=np.int64),
+        "episode_num_preloaded": np.array([e.num_preloaded for e in episodes], dtype=np.int64),
         "event_kind": kind,
         "event_index": index,
     }

@@ -116,7 +116,8 @@ class _Future:
         self.document = int(table.episode_document[episode])
         kinds = table.event_kind[episode, :num_events]
         index = table.event_index[episode, :num_events]
-        self.seen = np.sort(index[kinds == Event.MESSAGE])
+        preloaded = np.arange(table.episode_num_preloaded[episode])
+        self.seen = np.concatenate([preloaded, np.sort(index[kinds == Event.MESSAGE])])
         asked = index[kinds == Event.QUERY]
         self.hidden_pages = np.ones(len(table.page_tokens), dtype=bool)
         self.hidden_pages[table.episode_pages(episode).start + self.seen] = False

@@ -85,7 +85,7 @@ def gain_labels(
         share[:, None] * is_in(state.candidate_page, absent)
         - _pushed_out_loss(privileged, options, victim_loss, realization)
         - reward.retrieve
-        - reward.tokens * _candidate_tokens(privileged, table)
+        - reward.tokens * _candidate_tokens(privileged, table, options)
     )
     return gains
 
@@ -110,10 +110,14 @@ def _pushed_out_loss(
     return lost.gather(1, num_victims)
 
 
-def _candidate_tokens(privileged: PrivilegedState, table: TableTensors) -> Tensor:
+def _candidate_tokens(
+    privileged: PrivilegedState, table: TableTensors, options: PagingOptions
+) -> Tensor:
+    """(B, K) tokens that each candidate brings in; one larger than main context is truncated."""
     state = privileged.state
     first = table.page_offset[state.document] + state.first_page
-    return table.page_tokens[first[:, None] + state.candidate_page.clamp(min=0)]
+    tokens = table.page_tokens[first[:, None] + state.candidate_page.clamp(min=0)]
+    return tokens.clamp(max=int(options.capacity)) if options.unit == "tokens" else tokens
 
 
 def _archive_events(privileged: PrivilegedState, options: PagingOptions) -> Tensor:

@@ -68,7 +68,7 @@ class CacheEviction:
     Attributes:
         by: "recency" evicts the least recently used page (LRU), "frequency" the least often used
             one, among equals the least recently used (LFU). A use is a query that ranks the page
-            first.
+            first among the residents (these policies neither retrieve nor search).
     """
 
     by: Literal["recency", "frequency"]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from table_fixtures import with_room
 
 from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging, LockstepResult, Observation
@@ -65,6 +66,7 @@ def documents(draw: st.DrawFn, number: int) -> Document:
 def tables(draw: st.DrawFn) -> EpisodeTable:
     docs = [draw(documents(number)) for number in range(draw(st.integers(1, 3)))]
     episodes = []
+    preloads = draw(st.booleans())
     for _ in range(draw(st.integers(2, 5))):
         document = draw(st.integers(0, len(docs) - 1))
         num_doc_pages = len(docs[document].pages)
@@ -77,10 +79,11 @@ def tables(draw: st.DrawFn) -> EpisodeTable:
             if all(first <= page < first + num_pages for page in query.needs)
         ]
         asked = draw(st.permutations(askable))[: max(0, MOST_EVENTS - num_pages)]
+        preloaded = min(num_pages, draw(st.sampled_from((0, 1, 3, num_pages))) * preloads)
         # Few different times, so that several queries are asked at the same one.
-        times = draw(st.lists(st.integers(0, num_pages), min_size=1, max_size=3))
+        times = draw(st.lists(st.integers(preloaded, num_pages), min_size=1, max_size=3))
         queries = sorted((draw(st.sampled_from(times)), index) for index in asked)
-        episodes.append(Episode(document, first, num_pages, tuple(queries)))
+        episodes.append(Episode(document, first, num_pages, tuple(queries), preloaded))
     statistics = fit_lexical_statistics(docs)
     return build_table(docs, episodes, HashingEmbedder(16), statistics, name="made-up")
 
@@ -163,6 +166,7 @@ def assert_same_step(expected: LockstepResult, got: LockstepResult, where: str) 
 def play_side_by_side(table: EpisodeTable, options: PagingOptions, seed: int) -> None:
     """Play `EPISODES_PER_EXAMPLE` episodes; rows that end begin another one at once or later."""
     rng = np.random.default_rng(seed)
+    options = with_room(options, table)
     reference = LockstepPaging(table, options, NUM_ENVS)
     batched = BatchedPaging(table, options, NUM_ENVS)
     players = rng.choice(PLAYERS, NUM_ENVS)
