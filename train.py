@@ -112,6 +112,7 @@ def build_world(config: RunConfig, workload: Workload) -> tuple[Tables, PageScor
         train=tables.train.with_prior(own_logits),
         validation=tables.validation.with_prior(scorer.logits(tables.validation)),
         test=tables.test.with_prior(scorer.logits(tables.test)),
+        statistics=tables.statistics,
     ), scorer
 
 

@@ -1,8 +1,9 @@
 """The decision process of one episode: events and operations, on the paging core.
 
 `PagingProcess` owns the rules of what happens when an operation is carried out and which event
-comes next. What an operation costs and what an answer earns is in `envs.scoring`. What a policy sees is in `memrl.observation`, what it may do in `memrl.masks`; both are
-computed from the state that `write_state` fills in. Gymnasium's interface is in `envs.paging`.
+comes next. What an operation costs and what an answer earns is in `envs.scoring`. What a policy
+sees is in `memrl.observation`, what it may do in `memrl.masks`; both are computed from the state
+that `write_state` fills in. Gymnasium's interface is in `envs.paging`.
 
 Two kinds of decision point. *Under pressure* a page has arrived that does not fit; it waits in the
 last slot row and is the focus. *At a query* candidates are staged against the query, or against a
@@ -54,6 +55,14 @@ def options_for(table: EpisodeTable, options: PagingOptions) -> PagingOptions:
     return options
 
 
+def window_page_tokens(table: EpisodeTable, options: PagingOptions, episode: int) -> list[int]:
+    """Tokens of the pages of an episode's window; with unit "tokens", cut to the capacity."""
+    page_tokens = table.page_tokens[table.episode_pages(episode)]
+    if options.unit == "tokens":
+        page_tokens = page_tokens.clip(max=int(options.capacity))
+    return page_tokens.tolist()
+
+
 class Phase(enum.Enum):
     """Where an episode stands."""
 
@@ -88,10 +97,7 @@ class PagingProcess:
         self.document = int(table.episode_document[episode])
         self.first_page = int(table.episode_first_page[episode])
         self.num_pages = int(table.episode_num_pages[episode])
-        page_tokens = table.page_tokens[table.episode_pages(episode)]
-        if options.unit == "tokens":
-            page_tokens = page_tokens.clip(max=int(options.capacity))
-        self.page_tokens: list[int] = page_tokens.tolist()
+        self.page_tokens = window_page_tokens(table, options, episode)
         self.core = PagingCore(
             capacity_tokens=int(options.capacity),
             num_slots=options.num_slots or 1,

@@ -41,6 +41,11 @@ def fit_lexical_statistics(documents: Sequence[Document]) -> Bm25Statistics:
     return Bm25Statistics.fit([page.rendered for doc in documents for page in doc.pages])
 
 
+def lexical_hash(statistics: Bm25Statistics) -> str:
+    """What a table keeps of its lexical statistics: `meta["lexical_sha256"]`."""
+    return _sha256(statistics.to_dict())
+
+
 def build_table(
     documents: Sequence[Document],
     episodes: Sequence[Episode],
@@ -105,7 +110,7 @@ def build_table(
             "version": TABLE_VERSION,
             "workload": name,
             "embedder": embedder.name,
-            "lexical_sha256": _sha256(statistics.to_dict()),
+            "lexical_sha256": lexical_hash(statistics),
         },
     )
 

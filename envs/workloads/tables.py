@@ -21,6 +21,7 @@ from envs.workloads.locomo import load_locomo
 from memrl.cache import default_cache_folder
 from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig
 from memrl.documents import Workload
+from memrl.memory.bm25 import Bm25Statistics
 from memrl.memory.embedders import CachedEmbedder, Embedder, HashingEmbedder, make_embedder
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
@@ -41,11 +42,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of one split, all with the lexical statistics of `train`."""
+    """The tables of one split, and the lexical statistics of `train`, which all of them have."""
 
     train: EpisodeTable
     validation: EpisodeTable
     test: EpisodeTable
+    statistics: Bm25Statistics
 
 
 def load_workload(config: WorkloadConfig) -> Workload:
@@ -176,7 +178,7 @@ def build_tables(
         tables[part] = cached_table(
             folder, documents, episodes, embedder, statistics, name=workload.name
         )
-    return Tables(**tables)
+    return Tables(**tables, statistics=statistics)
 
 
 def workload_record(workload: Workload) -> dict[str, Any]:

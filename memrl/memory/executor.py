@@ -37,6 +37,7 @@ class Result:
         text: for the model. reason: why it failed, or None.
         heartbeat: whether the model is to be run again at once: it asked, or the call failed.
         hits: of a search, with their page ids. total: hits on all pages of a search, else None.
+        page: which page of results these are, None where there are none.
         message: what `send_message` says to the user, else None.
         evicted: pages that left main context to make room, oldest first.
     """
@@ -48,6 +49,7 @@ class Result:
     heartbeat: bool = False
     hits: tuple[Hit, ...] = ()
     total: int | None = None
+    page: int | None = None
     message: str | None = None
     evicted: tuple[int, ...] = ()
 
@@ -148,6 +150,7 @@ class Executor:
             heartbeat=bool(checked.get(HEARTBEAT, False)),
             hits=answer.found.hits if answer.found else (),
             total=answer.found.total if answer.found else None,
+            page=answer.found.page if answer.found else None,
             message=answer.message,
             evicted=answer.evicted,
         )
