@@ -22,7 +22,7 @@ from memrl.cache import move_aside
 from memrl.documents import Document, Episode
 from memrl.memory.bm25 import Bm25Statistics, bm25_scores
 from memrl.memory.embedders import Embedder
-from memrl.memory.scores import quantize_scores
+from memrl.memory.scores import exact_scores, quantize_scores
 from memrl.memory.tokens import count_tokens
 from memrl.surface import speaker_index, speakers_named, text_surface
 from memrl.table import (
@@ -226,7 +226,7 @@ def _scores(
         base += len(queries) * len(pages)
         questions = [query.text for query in document.queries]
         for focus_vectors, focus_texts in ((pages, texts), (queries, questions)):
-            dense.append(quantize_scores(focus_vectors @ pages.T).ravel())
+            dense += [quantize_scores(exact_scores(pages, vector)) for vector in focus_vectors]
             lexical.append(quantize_scores(bm25_scores(focus_texts, texts, statistics)).ravel())
     return {
         "page_score_base": np.array(page_base, dtype=np.int64),
