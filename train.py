@@ -225,6 +225,7 @@ def score(
     generator = Streams(config.seed).torch_generator("evaluation", 0)
     lines = [
         *lineup.heuristic_lines(config.evaluation, prior_logits, generator),
+        *lineup.chain_lines(config.evaluation, validation.table),
         *lineup.learned_lines(policy, config.evaluation),
         *lineup.bound_lines(test.options),
     ]

@@ -89,7 +89,8 @@ def build_table(
             [text_surface(text) for text in query_texts], dtype=np.float32
         ).reshape(-1, len(QUERY_SURFACE)),
         **_speakers(documents),
-        query_needs=_needs(documents),
+        query_needs=_padded([q.needs for doc in documents for q in doc.queries]),
+        query_route=_padded([q.route for doc in documents for q in doc.queries]),
         query_pays=np.array(
             [q.pays_evidence for doc in documents for q in doc.queries], dtype=bool
         ),
@@ -196,11 +197,11 @@ def _check_episodes(documents: Sequence[Document], episodes: Sequence[Episode]) 
                     f"Episode {number} asks query {query} of document {document.document_id!r}, "
                     f"which has {len(document.queries)}."
                 )
-            needs = document.queries[query].needs
-            if any(not episode.first_page <= need < end for need in needs):
+            cited = document.queries[query].cited
+            if any(not episode.first_page <= page < end for page in cited):
                 raise ValueError(
                     f"Episode {number} asks query {query} of document {document.document_id!r}, "
-                    "whose needs lie outside the window."
+                    "whose needs or route lie outside the window."
                 )
 
 
@@ -265,13 +266,13 @@ def _speakers(documents: Sequence[Document]) -> dict[str, Any]:
     }
 
 
-def _needs(documents: Sequence[Document]) -> npt.NDArray[np.int32]:
-    queries = [query for document in documents for query in document.queries]
-    width = max((len(query.needs) for query in queries), default=0)
-    needs = np.full((len(queries), max(width, 1)), -1, dtype=np.int32)
-    for row, query in enumerate(queries):
-        needs[row, : len(query.needs)] = query.needs
-    return needs
+def _padded(pages: Sequence[tuple[int, ...]]) -> npt.NDArray[np.int32]:
+    """One row each, at least one column wide, -1 where there is no page."""
+    width = max(map(len, pages), default=0)
+    rows = np.full((len(pages), max(width, 1)), -1, dtype=np.int32)
+    for row, own in zip(rows, pages, strict=True):
+        row[: len(own)] = own
+    return rows
 
 
 def _events(episodes: Sequence[Episode]) -> dict[str, Any]:
