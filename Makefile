@@ -27,8 +27,9 @@ test: .venv/.ok ## run the tests
 crash: .venv/.ok ## kill writers of stores and memories 3,000 times and check what they stored (minutes)
 	$(BIN)/python -m pytest tests/memory/test_crash.py -m slow $(ARGS)
 
-fuzz: .venv/.ok ## play 100,000 random function calls on the memory system
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py $(ARGS)
+fuzz: .venv/.ok ## play 100,000 random function calls on the memory system, on lists and on SQLite
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores lists $(ARGS)
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores sqlite $(ARGS)
 
 lint: .venv/.ok ## check style and formatting
 	$(BIN)/ruff check .
