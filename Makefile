@@ -45,7 +45,7 @@ format: .venv/.ok ## put the code into the project's format
 bench: .venv/.ok ## measure the environments' speed
 	$(BIN)/python tests/benchmarks/env_sps.py $(ARGS)
 
-bench-stores: .venv/.ok ## measure the speed of recall and archival
+bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)
 
 clean: ## remove .venv, caches and build products; runs/ stays

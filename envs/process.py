@@ -60,7 +60,8 @@ def window_page_tokens(table: EpisodeTable, options: PagingOptions, episode: int
     page_tokens = table.page_tokens[table.episode_pages(episode)]
     if options.unit == "tokens":
         page_tokens = page_tokens.clip(max=int(options.capacity))
-    return page_tokens.tolist()
+    sizes: list[int] = page_tokens.tolist()
+    return sizes
 
 
 class Phase(enum.Enum):
