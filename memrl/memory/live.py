@@ -11,14 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from memrl.memory.archival import ArchivalStore
 from memrl.memory.blocks import Block
 from memrl.memory.chain import MAX_HEARTBEATS, Chain
 from memrl.memory.context_page import Message, Role
-from memrl.memory.database import StoreError
+from memrl.memory.database import Closing, StoreError
 from memrl.memory.embedders import Embedder, make_embedder
 from memrl.memory.executor import Executor, Result
 from memrl.memory.main_context import MainContext
@@ -50,7 +48,7 @@ READING_FUNCTIONS = (
 """Functions that a memory opened with `read_only=True` has."""
 
 
-class Memory:
+class Memory(Closing):
     """Recall, archival, main context and the functions on them; best in a `with` statement.
 
     Made by `open`. A memory belongs to one thread.
@@ -90,20 +88,9 @@ class Memory:
         return Chain(self.executor, max_heartbeats=max_heartbeats, logs_calls=logs_calls)
 
     def close(self) -> None:
-        """Release the files; everything acknowledged is in them. Closing twice is harmless."""
+        """See `Closing`."""
         self.recall.close()
         self.archival.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def open(
