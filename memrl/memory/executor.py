@@ -24,6 +24,9 @@ from memrl.memory.schemas import HEARTBEAT, memory_functions
 
 LIMIT_ARGUMENTS_CHARS = 1_000_000
 """Most characters of a call's arguments; longer ones are refused unread."""
+LIMIT_HIT_CHARS = 4_000
+"""Most characters of a hit that search results show; no page of results overflows a window."""
+HIT_MARKER = " [cut here: retrieve the page for more]"
 _SPOKEN = ("user", "assistant")  # calls, results and alerts would find themselves
 
 
@@ -249,7 +252,9 @@ class Executor:
             # A passage that was written, not seen, has no page to name.
             page = {} if hit.page_id is None else {"page_id": hit.page_id}
             shown = {"time": hit.time.isoformat(timespec="seconds"), "role": hit.role}
-            lines.append(json_line(page | shown | {"text": self.queue.main.display(hit.text)}))
+            text = self.queue.main.display(hit.text[:LIMIT_HIT_CHARS])
+            text += HIT_MARKER if len(hit.text) > LIMIT_HIT_CHARS else ""
+            lines.append(json_line(page | shown | {"text": text}))
         return _Answer("\n".join(lines), found=found)
 
 

@@ -112,7 +112,8 @@ class QueueManager:
         main: main context. recall: gets every page, whole, before main context does.
         summarizer: makes the recursive summary; None keeps none.
         options: when to warn and flush.
-        accounting: counts "queue/append", "queue/retrieve", "queue/evict" and "queue/flush".
+        accounting: counts "queue/append", "queue/extend", "queue/retrieve", "queue/evict" and
+            "queue/flush".
         clock: the present time, with a time zone; stamps pages that come without one.
         first_page_id: ids of pages that come without one count up from here; where others give
             ids, begin above theirs.

@@ -27,6 +27,7 @@ from memrl.memory.blocks import Block
 from memrl.memory.bm25 import analyze
 from memrl.memory.database import StoreError
 from memrl.memory.embedders import HashingEmbedder
+from memrl.memory.executor import HIT_MARKER, LIMIT_HIT_CHARS
 from memrl.memory.model_files import EmbeddingModelError
 from memrl.memory.queue_manager import QueueOptions
 from memrl.memory.refusals import Reason
@@ -419,6 +420,11 @@ def test_ten_megabytes_are_one_message(tmp_path: Path) -> None:
         assert memory.main.pages == [arrival.page]
         result = memory.call("conversation_search", {"query": "grey cat"})
         assert result.hits[0].text == text
+        assert len(result.text) < LIMIT_HIT_CHARS + 500
+        assert json.loads(result.text.splitlines()[1])["text"].endswith(HIT_MARKER)
+        arguments = json.dumps({"content": text})
+        refused = memory.call("archival_memory_insert", arguments)
+        assert refused.reason is Reason.ARGUMENTS_TOO_LONG
 
 
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=60)
