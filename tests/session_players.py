@@ -110,7 +110,8 @@ def session_of(
     Args:
         table: the workload. session: arguments of `Session`. fields: of the options.
     """
-    options = PagingOptions(**({"capacity": 3, "reward": REWARD} | fields))
+    defaults: dict[str, Any] = {"capacity": 3, "reward": REWARD}
+    options = PagingOptions(**(defaults | fields))
     parts: dict[str, Any] = {
         "statistics": Bm25Statistics.fit(table.text.pages),
         "embedder": HashingEmbedder(16),

@@ -44,6 +44,7 @@ WITHOUT_TORCH = {
             "window",
             "accounting",
             "saved_context",
+            "queue_moves",
         ),
     )
 }

@@ -39,7 +39,11 @@ FILES = ("recall.sqlite", "archival.sqlite")
 
 
 def opened(path: Path | None = None, **options: Any) -> Memory:
-    defaults = {"embedder": HashingEmbedder(32), "window": SMALL, "clock": lambda: NOON}
+    defaults: dict[str, Any] = {
+        "embedder": HashingEmbedder(32),
+        "window": SMALL,
+        "clock": lambda: NOON,
+    }
     return memrl.memory.open(path, **(defaults | options))
 
 
@@ -74,7 +78,7 @@ def test_the_paging_core_comes_without_torch_and_sqlite() -> None:
     code = "import sys, memrl.memory.paging; assert not {'torch', 'sqlite3'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'close'"):
-        memrl.memory.close  # type: ignore[attr-defined] # noqa: B018
+        memrl.memory.close  # noqa: B018
 
 
 def test_a_reopened_memory_goes_on_where_it_was(tmp_path: Path) -> None:
