@@ -245,6 +245,7 @@ def report(config: RunConfig, record: Run, entries: list[Entry]) -> None:
     results = summary.summarize(entries, lineup.CONTROLS, run_settings(config))
     terminal.print_table(results, title=f"{record.name}, held-out documents")
     terminal.print_paired(results)
+    terminal.print_by_category(results)
     summary.write_entries(record.folder / "episodes.jsonl", entries)
     (record.folder / "results.md").write_text(terminal.markdown_table(results) + "\n")
     record.log_table("results", terminal.COLUMNS, terminal.table_rows(results))

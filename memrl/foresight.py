@@ -107,24 +107,17 @@ def route_ahead(privileged: PrivilegedState) -> RouteAhead:
 
 
 def pages_ahead(privileged: PrivilegedState, pages: Tensor) -> Tensor:
-    """(B,) float32 NEXTs until one of the pages (B, R) is shown; inf where none comes later."""
-    num_candidates = max(privileged.state.candidate_page.shape[1], 1)
-    return later_page(privileged.ranking, privileged.result_page, pages, num_candidates)
-
-
-def later_page(ranking: Tensor, shown: Tensor, pages: Tensor, num_candidates: int) -> Tensor:
-    """Turns from a page of results to the first later one that holds any of certain pages.
+    """Turns of the results until one of certain pages is shown.
 
     Args:
-        ranking: (B, W) hits, best first, -1 padded.
-        shown: (B,) the page of results to count from; -1 makes the first one a turn away.
+        privileged: the hidden truth of B episodes.
         pages: (B, R), -1 padded.
-        num_candidates: hits on a page of results.
 
     Returns:
-        (B,) float32, inf where there is none.
+        (B,) float32 number of NEXTs, 1 or more; inf where none of the pages comes later.
     """
-    place = torch.arange(ranking.shape[1], device=ranking.device)
-    turns = (place // num_candidates - shown[:, None]).float()
-    holds = is_in(ranking, pages) & (turns > 0)
+    num_candidates = max(privileged.state.candidate_page.shape[1], 1)
+    place = torch.arange(privileged.ranking.shape[1], device=pages.device)
+    turns = (place // num_candidates - privileged.result_page[:, None]).float()
+    holds = is_in(privileged.ranking, pages) & (turns > 0)
     return torch.where(holds, turns, torch.inf).amin(dim=1)

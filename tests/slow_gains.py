@@ -118,33 +118,22 @@ class SlowGains:
         """The best that retrieving one of these candidates brings, less its cost."""
         return max([0.0, *(self.covers(page) - self.reward.retrieve for page in pages)])
 
-    def _restaged(self, worth: float) -> float:
-        """What showing other candidates gains over the present ones, which are given up."""
+    def _restaged(self, pages: Iterable[int]) -> float:
+        """What showing these candidates gains over the present ones, which are given up."""
         realization = 1.0 if self.has_route else self.staging_realization
-        return realization * (worth - self._held(self.process.candidates()))
-
-    def _turned_to(self, results: list[int], turns: int) -> float:
-        """What the route's next page, or its end, is worth on later pages of these results."""
-        k, wanted = self.options.num_candidates, set(self.left[:1] or self.absent)
-        worths = [0.0]
-        while self.has_route and k and results:
-            shown, results = results[:k], results[k:]
-            if wanted & set(shown):
-                worth = max(self.covers(page) for page in wanted) - self.reward.retrieve
-                worths.append(worth - turns * self.reward.next)
-            turns += 1
-        return max(worths)
+        return realization * (self._held(pages) - self._held(self.process.candidates()))
 
     def _reachable(self, page: int) -> bool:
         return self.options.stage_from == "both" or self.process.core.is_archived(page)
 
-    def found_by(self, focus: int) -> list[int]:
-        """The results of a search with a page as focus."""
+    def staged_by(self, focus: int) -> list[int]:
+        """The candidates that a page as focus would show."""
         process = self.process
         available = np.zeros(process.num_pages, dtype=bool)
         available[[*process.core.queue, *process.core.archive]] = True
         search = TableSearch(self.table, self.options, process.episode, available, page=focus)
-        return process.core.stage(search, self.options.stage_from)
+        ranking = process.core.stage(search, self.options.stage_from)
+        return ranking[: self.options.num_candidates]
 
     # ------------------------------------------------------------------ gains
 
@@ -156,8 +145,7 @@ class SlowGains:
         if op is Op.NEXT:
             k, shown = self.options.num_candidates, process.result_page + 1
             pages = filter(self._reachable, process.ranking[shown * k : (shown + 1) * k])
-            worth = max(self._held(pages), self._turned_to(process.ranking[shown * k :], 0))
-            return self._restaged(worth) - reward.next
+            return self._restaged(pages) - reward.next
         if op is Op.RETRIEVE:
             page = process.candidates()[argument]
             lost = sum(self.loss(victim) for victim in process.core.victims_for(page))
@@ -167,11 +155,7 @@ class SlowGains:
         if op is Op.STORE:
             return self.realization * self.stored_value(page) - reward.store
         if op is Op.SEARCH:
-            results = self.found_by(page)
-            worth = self._held(results[: self.options.num_candidates])
-            if page == self.before:
-                worth = max(worth, self._turned_to(results, 0))
-            return self._restaged(worth) - reward.search
+            return self._restaged(self.staged_by(page)) - reward.search
         if process.phase is Phase.QUERY:
             return -reward.evict - self.loss(page)
         return self.loss(process.core.victim) - self.loss(page)

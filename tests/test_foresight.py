@@ -16,7 +16,6 @@ from memrl.foresight import (
     absent_needs,
     future_value,
     is_in,
-    later_page,
     pages_ahead,
     route_ahead,
     shares,
@@ -212,15 +211,17 @@ def test_a_route_goes_on_after_its_last_page_in_main_context() -> None:
     assert ahead.has_route.tolist() == [True, True, True, False, False]
 
 
-def test_turns_to_the_first_later_page_of_results_that_holds_one() -> None:
-    ranking = torch.tensor([[7, 3, 5, 1, 0, -1], [7, 3, -1, -1, -1, -1]])
-    pages = torch.tensor([[1, 0], [7, -1]])
-    assert later_page(ranking, torch.tensor([0, 0]), pages, 2).tolist() == [1, LONG]
-    assert later_page(ranking, torch.tensor([-1, -1]), pages, 2).tolist() == [2, 1]
-    assert later_page(ranking, torch.tensor([1, 1]), pages, 2).tolist() == [1, LONG]
-    state = hand_state([0], query=0, candidates=[2, 3])
-    privileged = replace(truth([[(0, ())]], state=state), ranking=ranking[:1])
-    assert pages_ahead(privileged, torch.tensor([[0]])).tolist() == [2]
+def test_turns_until_one_of_the_pages_is_shown() -> None:
+    state = stack([hand_state([0], query=0, candidates=[2, 3])] * 4)
+    ranking = torch.tensor([[7, 3, 5, 1, 0, -1]] * 3 + [[7, 3, -1, -1, -1, -1]])
+    privileged = replace(
+        truth([[(0, ())]] * 4, state=state),
+        ranking=ranking,
+        result_page=torch.tensor([0, 1, 2, 0]),
+    )
+    pages = torch.tensor([[1, 0], [5, 0], [0, -1], [7, -1]])
+    assert pages_ahead(privileged, pages).tolist() == [1, 1, LONG, LONG]
+    assert pages_ahead(privileged, torch.tensor([[0], [7], [7], [3]])).tolist() == [2] + [LONG] * 3
 
 
 @pytest.mark.parametrize("evict_scope", ["victim", "any"])

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from memrl.foresight import RouteAhead, absent_needs, is_in, route_ahead, shares
-from memrl.memory.paging import EMPTY
 from memrl.options import RewardWeights
 from memrl.privileged import PrivilegedState
 
@@ -39,13 +38,6 @@ class Evidence:
         rest = (share - to_go).clamp(min=0.0)
         return cls(absent_needs(privileged), share, route, rest, reward)
 
-    @property
-    def route_pages(self) -> Tensor:
-        """(B, 1 + R) the target; or the needs, where the last page of a route leads to them."""
-        arrived = self.route.has_route & (self.route.target == EMPTY)
-        needs = torch.where(arrived[:, None], self.absent, EMPTY)
-        return torch.cat([self.route.target[:, None], needs], dim=1)
-
     def rows(self, index: Tensor) -> Evidence:
         """Select episodes."""
         route = RouteAhead(*(values[index] for values in self.route))
@@ -62,8 +54,3 @@ class Evidence:
         if not pages.shape[1]:
             return torch.zeros_like(self.share)
         return (self.gained(pages).amax(dim=1) - self.reward.retrieve).clamp(min=0.0)
-
-    def reached(self, turns: Tensor) -> Tensor:
-        """(B,) what `route_pages` are worth that so many turns of the results, (B,), will show."""
-        later = self.rest - self.reward.retrieve - (turns - 1.0) * self.reward.next
-        return torch.where(turns < torch.inf, later, 0.0).clamp(min=0.0)

@@ -17,17 +17,16 @@ counts; going round in circles then sums to nothing but its cost. `realization` 
 second is smaller, because a candidate that does not resemble the query, or is no longer compared
 with it, is hard to recognise.
 
-Where a route leads to the evidence (`Query.route`), its next page, the target, counts as well:
+Where a route leads to the evidence (`Query.route`), its next page counts beside the evidence:
+retrieving it is worth the share of an absent need, less the SEARCHes and RETRIEVEs that the route
+still takes after it (0 at least). RETRIEVE of it gains that less its cost; for NEXT and SEARCH it
+is held by the candidates as evidence is, less retrieving it. So SEARCH from the page before it
+gains, which stages it. Each page of a route names the next one, so nothing is taken off by
+`staging_realization`. That the operation budget may end before the route does is not looked at.
 
-    RETRIEVE  the target: the share of an absent need, less the SEARCHes and RETRIEVEs of the route
-              that remain after it, 0 at least, less its cost
-    SEARCH    from the route page before the target (or before the evidence): the same, less
-              retrieving the target, and less NEXT until it is shown
-    NEXT      the same, where the target stands on a later page of the present results
-
-As above, what the present candidates hold is given up. Each page of a route names the next one, so
-nothing is taken off by `staging_realization`. That the operation budget may end before the route
-does is not looked at.
+As elsewhere, NEXT looks at the next candidates only, not at all that later turns would show. (With
+all of them, nearly every NEXT leads to the target at some price, and the network learns worse when
+to stop: nested key-value retrieval, validation reward .73 instead of .81 after two rounds.)
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
 from memrl.algos.evidence import Evidence
-from memrl.foresight import future_value, is_in, later_page, pages_ahead, shares
+from memrl.foresight import future_value, is_in, shares
 from memrl.memory.paging import EMPTY
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
@@ -76,10 +75,7 @@ def gain_labels(
     gains = victim_loss.new_zeros((len(victim_loss), layout.num_actions))
     trusted = torch.where(evidence.route.has_route, 1.0, staging_realization)  # (B,)
     held = evidence.held(state.candidate_page)
-    held_next = torch.maximum(
-        evidence.held(_next_page(privileged)),
-        evidence.reached(pages_ahead(privileged, evidence.route_pages)),
-    )
+    held_next = evidence.held(_next_page(privileged))
     gains[:, Op.NEXT] = trusted * (held_next - held) - reward.next
     if options.evict_scope == "any" or options.admission == "optional":
         loss = _loss(privileged, options, state.slot_page, realization)  # (B, N)
@@ -217,8 +213,7 @@ def _held_by_search(
 ) -> Tensor:
     """(B, N) what the first K hits would hold if each slot's page became the focus.
 
-    From the page of a route before its target, later hits count too. Rankings are computed only
-    where something worth retrieving can be reached at all.
+    Rankings are computed only where something worth retrieving can be reached at all.
     """
     state = privileged.state
     num_rows = state.slot_page.shape[1]
@@ -237,10 +232,7 @@ def _held_by_search(
         focus=focus.clamp(min=0),
         focus_is_query=torch.zeros_like(focus, dtype=torch.bool),
     )
-    ranking, own = stage(focused, table, options)[0], evidence.rows(index)
-    found = own.held(ranking[:, : options.num_candidates])
-    turns = later_page(ranking, torch.full_like(focus, -1), own.route_pages, options.num_candidates)
-    led_to = (own.route.last == focus) * own.reached(turns)
-    found = torch.maximum(found, led_to)
+    ranking = stage(focused, table, options)[0][:, : options.num_candidates]
+    found = evidence.rows(index).held(ranking)
     held[useful] = torch.where(focus >= 0, found, 0.0).view(-1, num_rows)
     return held

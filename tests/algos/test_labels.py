@@ -350,12 +350,12 @@ def test_a_step_of_a_route_is_worth_the_evidence_less_the_steps_to_go() -> None:
     assert last(Op.SEARCH, slot_of_1) == 1 - CHEAP.retrieve - CHEAP.search
 
 
-def test_a_later_page_of_results_is_worth_the_turns_less() -> None:
+def test_what_the_page_before_it_does_not_stage_at_once_does_not_count() -> None:
     table = replace(chain_table(), query_needs=np.array([[1]]), query_route=np.array([[0]]))
     fields: dict[str, Any] = {"num_candidates": 1, "reward": CHEAP}
     decision = Decision(table, [*STORE_THREE, (Op.RETRIEVE, 0)], 0.5, **fields)
-    # The ranking is 0, 2, 1, of which 0 is shown.
-    assert decision(Op.NEXT) == 1 - CHEAP.retrieve - 2 * CHEAP.next
+    # The ranking is 0, 2, 1, of which 0 was shown: the evidence is two turns away.
+    assert decision(Op.NEXT) == -CHEAP.next
     begun = Decision(table, STORE_THREE, 0.5, **fields)
     slots = [begun.group.process(0).core.slot_of(page) for page in (3, 4)]
     gives_up = 1 - CHEAP.search - 2 * CHEAP.retrieve

@@ -99,7 +99,8 @@ def test_everything_is_in_archival_before_the_one_question() -> None:
 
 
 def generate(seed: int = 0, **changes: Any) -> Workload:
-    arguments = {"levels": (0, 2, 5), "documents_per_level": 3, "num_pairs": 9} | changes
+    arguments: dict[str, Any] = {"levels": (0, 2, 5), "documents_per_level": 3, "num_pairs": 9}
+    arguments |= changes
     return generate_nested_kv(**arguments, rng=rng(seed))
 
 
