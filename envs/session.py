@@ -219,10 +219,11 @@ class _Playing:
 
     def _size_of(self, page_id: int, text: str) -> int:
         options = self.session.options
-        tokens = self._page_tokens.setdefault(page_id, max(1, count_tokens(text)))
-        if options.unit == "pages":
-            return 1
-        return min(tokens, int(options.capacity))
+        if page_id not in self._page_tokens:  # an entry's own text
+            tokens = max(1, count_tokens(text))
+            is_cut = options.unit == "tokens"
+            self._page_tokens[page_id] = min(tokens, int(options.capacity)) if is_cut else tokens
+        return 1 if options.unit == "pages" else self._page_tokens[page_id]
 
     # ------------------------------------------------------------------ events
 

@@ -300,6 +300,15 @@ def test_a_page_larger_than_main_context_is_cut_and_counts() -> None:
     assert shown(whole.seen[-1])[-1].endswith("kiwi six ")
 
 
+def test_an_entry_larger_than_main_context_is_cut_and_charged_as_it_is_shown() -> None:
+    note = "the user has an apple " * 20
+    player = Scripted([[search_archival("apple")]], [[insert(note)]])
+    result = played(player, fruit(5), unit="tokens", capacity=20, num_slots=10)
+    assert shown(player.seen[-1])[-1].endswith(CUT_MARKER)
+    assert result.log.tokens_retrieved == result.log.tokens_read == 20
+    assert result.log.answers[0].evidence == 0.0  # it pushed everything out
+
+
 def test_queries_that_pay_nothing_are_counted() -> None:
     table = table_of(TEXTS, [(6, Query("why?", ())), (6, Query("no?", (1,), answerable=False))])
     result = played(Scripted([[search("pear")]]), table)
