@@ -25,14 +25,15 @@ test: .venv/.ok ## run the tests, one process a core
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 WANDB_MODE=disabled \
 	  $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
-crash: .venv/.ok ## kill writers of the stores 2,000 times and check what they stored (minutes)
+crash: .venv/.ok ## kill writers of stores and memories 3,000 times and check what they stored (minutes)
 	$(BIN)/python -m pytest tests/memory/test_crash.py -m slow $(ARGS)
 
 parity: .venv/.ok ## play full-length LoCoMo episodes through both environments (needs MEMRL_DATA)
 	$(BIN)/python -m pytest tests/envs/test_batched_parity.py -m slow $(ARGS)
 
-fuzz: .venv/.ok ## play 100,000 random function calls on the memory system
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py $(ARGS)
+fuzz: .venv/.ok ## play 100,000 random function calls on the memory system, on lists and on SQLite
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores lists $(ARGS)
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores sqlite $(ARGS)
 
 lint: .venv/.ok ## check style and formatting
 	$(BIN)/ruff check .
@@ -48,7 +49,7 @@ format: .venv/.ok ## put the code into the project's format
 bench: .venv/.ok ## measure the environments' speed
 	$(BIN)/python tests/benchmarks/env_sps.py $(ARGS)
 
-bench-stores: .venv/.ok ## measure the speed of recall and archival
+bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)
 
 clean: ## remove .venv, caches and build products; runs/ stays

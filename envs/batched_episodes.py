@@ -15,6 +15,7 @@ from torch import Tensor
 
 from envs.batched_process import BatchedProcess
 from envs.lockstep import Observation
+from envs.process import options_for
 from memrl.episode_log import REWARD_TERMS, EpisodeLog
 from memrl.memory.paging import EMPTY
 from memrl.observation import observe
@@ -53,6 +54,7 @@ class EpisodeRows:
 
     Raises:
         ValueError: for options that only `LockstepPaging` supports.
+        ConfigurationError: for options that do not fit the table.
     """
 
     reward_names = REWARD_TERMS
@@ -73,10 +75,8 @@ class EpisodeRows:
                 f"store_scope={options.store_scope!r} and observe_embeddings="
                 f"{options.observe_embeddings}; use LockstepPaging for these."
             )
-        if not options.is_resolved:
-            options = options.resolved(**table.medians())
         self.table = table
-        self.options = options
+        self.options = options = options_for(table, options)
         self.num_envs = num_envs
         self.device = torch.device(device)
         self._tensors = TableTensors.from_table(table, self.device)

@@ -59,6 +59,9 @@ class Query:
         answers: accepted gold answers; empty where the source has none or they are masked as wrong.
         answerable: False for questions that the document cannot answer; they pay no evidence.
         source_id: identifier in the source; for reports only.
+        route: pages of a chain of look-ups that leads to `needs`, in order: the query finds the
+            first, each one finds the next, the last one finds the evidence. They are no evidence
+            themselves, and hidden like `needs`.
     """
 
     text: str
@@ -67,6 +70,12 @@ class Query:
     answers: tuple[str, ...] = ()
     answerable: bool = True
     source_id: str = ""
+    route: tuple[int, ...] = ()
+
+    @property
+    def cited(self) -> tuple[int, ...]:
+        """Pages of `needs` and `route`, sorted: a window in which it is asked holds them all."""
+        return tuple(sorted({*self.needs, *self.route}))
 
     @property
     def pays_evidence(self) -> bool:

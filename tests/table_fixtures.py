@@ -101,6 +101,17 @@ def made_up_document(rng: np.random.Generator, name: str, num_pages: int) -> Doc
     return Document(name, pages, tuple(queries), SPEAKERS)
 
 
+def with_routes(document: Document, rng: np.random.Generator, most: int) -> Document:
+    """Lead half of a document's queries to their needs by up to `most` other pages each."""
+    queries = []
+    for query in document.queries:
+        others = np.setdiff1d(np.arange(len(document.pages)), query.needs)
+        length = int(rng.integers(1, most + 1)) * int(rng.integers(2))
+        route = rng.permutation(others)[:length].tolist()
+        queries.append(dataclasses.replace(query, route=tuple(route)))
+    return dataclasses.replace(document, queries=tuple(queries))
+
+
 def made_up_episode(
     rng: np.random.Generator,
     documents: Sequence[Document],
@@ -115,7 +126,7 @@ def made_up_episode(
     inside = [
         i
         for i, query in enumerate(document.queries)
-        if all(first <= need < first + num_pages for need in query.needs)
+        if all(first <= page < first + num_pages for page in query.cited)
     ]
     chosen = rng.choice(inside, min(num_queries, len(inside)), replace=False).tolist()
     times = sorted(int(time) for time in rng.integers(num_preloaded, num_pages + 1, len(chosen)))
@@ -144,13 +155,17 @@ def small_table(
     num_queries: int = 5,
     coarse: bool = False,
     most_preloaded: int = 0,
+    longest_route: int = 0,
 ) -> EpisodeTable:
     """Build a table of made-up documents; windows leave out up to 3 pages of their document.
 
-    Every second episode begins with up to `most_preloaded` pages in archival.
+    Every second episode begins with up to `most_preloaded` pages in archival. Routes, which half of
+    the queries have then, are up to `longest_route` pages long.
     """
     rng = np.random.default_rng(seed)
     documents = [made_up_document(rng, f"doc{d}", num_pages) for d in range(num_documents)]
+    if longest_route:
+        documents = [with_routes(document, rng, longest_route) for document in documents]
     shortest = max(1, num_pages - 3)
     episodes = [
         made_up_episode(rng, documents, int(rng.integers(shortest, num_pages + 1)), num_queries)

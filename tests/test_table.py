@@ -266,7 +266,7 @@ def test_content_hash_covers_every_array_and_text(table: EpisodeTable) -> None:
         (Episode(0, 0, 0), r"Episode 0 spans pages 0\.\.0"),
         (
             Episode(0, 0, 2, ((2, 0),)),
-            "asks query 0 of document 'kitchen', whose needs lie outside",
+            "asks query 0 of document 'kitchen', whose needs or route lie outside",
         ),
         (Episode(0, 0, 4, ((3, 1), (1, 0))), "not in order of time"),
         (Episode(0, 0, 4, ((5, 0),)), "queries"),

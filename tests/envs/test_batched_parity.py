@@ -54,6 +54,7 @@ def documents(draw: st.DrawFn, number: int) -> Document:
     queries = []
     for _ in range(draw(st.integers(0, 6))):
         needs = tuple(sorted(draw(st.sets(st.integers(0, num_pages - 1), max_size=3))))
+        route = draw(st.lists(st.integers(0, num_pages - 1), max_size=3, unique=True))
         texts = [pages[page].text for page in needs] or ["nothing of the kind"]
         words = rng.permutation(" ".join(texts).split())[:6]
         queries.append(
@@ -62,6 +63,7 @@ def documents(draw: st.DrawFn, number: int) -> Document:
                 needs,
                 category=str(rng.integers(3)),
                 answerable=bool(rng.random() < 0.8),
+                route=tuple(page for page in route if page not in needs),
             )
         )
     return Document(f"d{number}", pages, tuple(queries), SPEAKERS)
@@ -81,7 +83,7 @@ def tables(draw: st.DrawFn) -> EpisodeTable:
         askable = [
             index
             for index, query in enumerate(docs[document].queries)
-            if all(first <= page < first + num_pages for page in query.needs)
+            if all(first <= page < first + num_pages for page in query.cited)
         ]
         asked = draw(st.permutations(askable))[: max(0, MOST_EVENTS - num_pages)]
         preloaded = min(num_pages, draw(st.sampled_from((0, 1, 3, num_pages))) * preloads)
