@@ -238,7 +238,7 @@ class EvaluationConfig:
     store_offsets: tuple[float, ...] = (
         -0.08, -0.05, -0.03, -0.02, -0.015, -0.01, -0.005, 0.0, 0.01,
     )  # fmt: skip
-    chain_thresholds: tuple[float, ...] = (0.1, 0.15, 0.2, 0.3)
+    chain_thresholds: tuple[float, ...] = (0.15, 0.2, 0.3)
 
     def __post_init__(self) -> None:
         """Refuse to try nothing."""
