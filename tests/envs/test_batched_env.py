@@ -182,13 +182,13 @@ class Recorder:
                     assert elapsed[row] == 0
 
 
-@pytest.mark.parametrize("rounds", [1, 2, 5])
+@pytest.mark.parametrize("rounds", [1, 3])
 def test_fixed_shapes_give_the_same_decision_by_decision(table: EpisodeTable, rounds: int) -> None:
     expected, got = Recorder(make(table)), Recorder(make(table, rounds=rounds))
-    expected.play(50)
-    got.play(50 + 300 // rounds)
+    expected.play(30)
+    got.play(30 + 160 // rounds)
     for one, two in zip(expected.seen, got.seen, strict=True):
-        assert len(one) > 80
+        assert len(one) > 50
         assert two[: len(one)] == one
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_players import (
     ON,
@@ -369,6 +369,7 @@ def test_one_session_plays_many_episodes_alike() -> None:
     evict_fraction=st.sampled_from([0.0, 0.25, 0.5]),
     most_preloaded=st.sampled_from([0, 4]),
 )
+@settings(max_examples=25, deadline=None)
 def test_an_idle_player_is_the_environments_memgpt_queue(
     seed: int,
     unit: Any,
