@@ -46,7 +46,7 @@ def load_run(folder: Path) -> SavedRun:
         )
     config = parse_config(["--config", str(folder / "config.yaml")])
     tensors, state = load_checkpoint(folder)
-    network = SetNetwork(config.network.hidden, config.network.dropout)
+    network = SetNetwork(config.network.hidden, config.network.dropout, config.network.slot_pool)
     load_module(network, tensors, "best.")
     weight = tensors["scorer.weight"].numpy().astype(np.float64)
     try:
