@@ -335,7 +335,7 @@ class RunConfig:
             )
         if self.policy_gradient.start == "brief_imitation" and self.learner.rounds < 2:
             raise ValueError(
-                "policy_gradient.start brief_imitation takes the network after the first of several "
+                "policy_gradient.start brief_imitation is the network after the first of several "
                 f"rounds: set learner.rounds to 2 or more, got {self.learner.rounds}."
             )
         if self.paging.observe_embeddings:

@@ -92,7 +92,7 @@ def _under_pressure(
     if not victim_alone:
         inputs["slots"] = slots[rows].half()
         return DecisionView(inputs, mask, rows, None, num_rows)
-    by_slot = mask[:, 2:].unflatten(1, (3, num_rows))  # EVICT, STORE, SEARCH
+    by_slot = mask[:, 2:].reshape(len(rows), 3, num_rows)  # EVICT, STORE, SEARCH
     slot = by_slot.any(dim=1).byte().argmax(dim=1)
     inputs["slots"] = slots[rows, slot][:, None].half()
     shown = by_slot.gather(2, slot[:, None, None].expand(-1, 3, 1))[..., 0]

@@ -194,9 +194,7 @@ class GroupPolicyGradient:
         weight = np.full(len(self._group.reward_names), self._cost_weight())
         weight[self._evidence] = 1.0
         reward = rollout.reward_terms @ weight
-        return group_advantages(
-            reward, rollout.clock, rollout.is_decision, self._config.group_size
-        )
+        return group_advantages(reward, rollout.clock, rollout.is_decision, self._config.group_size)
 
     def _cost_weight(self) -> float:
         frac = self._config.cost_anneal_frac
@@ -219,9 +217,7 @@ class GroupPolicyGradient:
             settings["lr"] = config.learning_rate * (remaining if config.anneal_lr else 1.0)
         sums: dict[str, float] = {}
         for epoch in range(config.update_epochs):
-            rng = self._streams.generator(
-                "shuffle", _STREAM, self.attempt, self.iteration, epoch
-            )
+            rng = self._streams.generator("shuffle", _STREAM, self.attempt, self.iteration, epoch)
             orders = [torch.from_numpy(rng.permutation(len(kind))) for kind in kinds]
             sums = {}
             # Of every kind the same share in each minibatch.

@@ -76,7 +76,9 @@ def roll_out(
     running = np.ones(group.num_envs, dtype=bool)
     now = np.zeros(group.num_envs, dtype=np.int64)
     decisions = {kind: DecisionDataset() for kind in KINDS}
-    rewards, clocks, choices = [], [], []
+    rewards: list[npt.NDArray[np.float64]] = []
+    clocks: list[npt.NDArray[np.int64]] = []
+    choices: list[npt.NDArray[np.bool_]] = []
     while running.any():
         uniforms = torch.from_numpy(rng.random(group.num_envs)).to(device)
         chooses = running & observation["action_mask"][:, 1:].any(dim=1).cpu().numpy()
