@@ -164,7 +164,7 @@ def improve(
     validation: Arena,
     guard: InterruptGuard,
 ) -> dict[str, int]:
-    """Iterate until the decisions are spent; the network is left with the best evaluation's weights.
+    """Iterate until the decisions are spent; leave the best evaluation's weights in the network.
 
     `global_step` goes on from gain regression's gradient steps, a decision a step.
 

@@ -47,7 +47,7 @@ class Rollout:
         return int(self.is_decision.sum())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def roll_out(
     group: PagingGroup,
     episodes: Sequence[int],
