@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test crash fuzz lint types format bench bench-stores clean FORCE
+.PHONY: help train test crash fuzz lint types format bench bench-train bench-stores clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ format: .venv/.ok ## put the code into the project's format
 
 bench: .venv/.ok ## measure the environments' speed
 	$(BIN)/python tests/benchmarks/env_sps.py $(ARGS)
+
+bench-train: .venv/.ok ## measure how fast the group policy gradient learns
+	$(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
 
 bench-stores: .venv/.ok ## measure the speed of recall and archival
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)

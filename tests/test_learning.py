@@ -257,7 +257,7 @@ def test_learning_stops_when_nothing_better_comes() -> None:
     assert not standing.is_done(999, PolicyGradientConfig(total_timesteps=1_000))
 
 
-# ---------------------------------------------------------------------------------------- divergence
+# ------------------------------------------------------------------------------- divergence
 
 
 def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(
@@ -268,7 +268,7 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(
     def poisoned(self: GroupPolicyGradient, on_step: Any = None) -> dict[str, float]:
         if self.iteration == 3:
             with torch.no_grad():
-                self.network.context[0].bias[0] = torch.nan
+                self.network.operation_head.bias[0] = torch.nan
         return original(self, on_step)
 
     monkeypatch.setattr(GroupPolicyGradient, "iterate", poisoned)

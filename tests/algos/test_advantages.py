@@ -69,8 +69,13 @@ def test_a_case_by_hand() -> None:
 def test_copies_that_do_the_same_have_no_advantage() -> None:
     reward, _, is_decision, _ = made_up(3, groups=1, size=1)
     clock = np.arange(len(reward))[:, None]  # one decision at an event
-    copies = [np.repeat(array, 5, axis=1) for array in (reward, clock, is_decision)]
-    assert not group_advantages(*copies, 5).round(12).any()
+    advantage = group_advantages(
+        np.repeat(reward, 5, axis=1),
+        np.repeat(clock, 5, axis=1),
+        np.repeat(is_decision, 5, axis=1),
+        5,
+    )
+    assert not advantage.round(12).any()
 
 
 def test_groups_do_not_influence_each_other() -> None:

@@ -322,7 +322,9 @@ def test_a_learner_that_diverges_stops_and_keeps_what_was_good() -> None:
 
 def test_a_weight_that_is_not_finite_is_named() -> None:
     made = learner(update_epochs=1, num_minibatches=1)
-    made.network.global_encoder.weight.register_hook(lambda grad: grad * torch.nan)
+    made.network.global_encoder.weight.register_hook(  # type: ignore[no-untyped-call]
+        lambda grad: grad * torch.nan
+    )
     with pytest.raises(DivergedError, match=r"network\.slot_encoder\.weight is not finite"):
         made.iterate()
     assert made.steps == 0
