@@ -45,7 +45,7 @@ bench: .venv/.ok ## measure the environments' speed
 	$(BIN)/python tests/benchmarks/env_sps.py $(ARGS)
 
 bench-train: .venv/.ok ## measure how fast the group policy gradient learns
-	$(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
 
 bench-stores: .venv/.ok ## measure the speed of recall and archival
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)

@@ -26,14 +26,11 @@ from memrl.policies.heuristics import YieldOnly
 from memrl.policies.network import GreedyGain
 from memrl.policies.prior import PageScorer
 from memrl.progress import progress_bar
-from memrl.run_checkpoint import RunCheckpoint
+from memrl.run_checkpoint import POLICY_GRADIENT, RunCheckpoint
 from memrl.seeding import Streams
 from memrl.tracking import Run
 
 LOG_EVERY = 25  # gradient steps of gain regression
-POLICY_GRADIENT = "policy_gradient"
-"""Name of the policy gradient's part of a checkpoint."""
-
 
 # ---------------------------------------------------------------------- gain regression
 

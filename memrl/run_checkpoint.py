@@ -10,6 +10,9 @@ from torch import Tensor
 from memrl.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from memrl.tracking import Run
 
+POLICY_GRADIENT = "policy_gradient"
+"""Stage of the group policy gradient; the first stage, gain regression, has no name."""
+
 
 class RunCheckpoint:
     """Everything that a run continues from.

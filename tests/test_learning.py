@@ -12,6 +12,7 @@ import torch
 from tiny_runs import (
     TINY,
     Outcome,
+    called,
     episodes_of,
     interrupted_train,
     json_lines,
@@ -22,6 +23,7 @@ from tiny_runs import (
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.checkpoint import load_checkpoint
 from memrl.config import PolicyGradientConfig
+from memrl.evaluation import __main__ as program
 from memrl.evaluation import lineup
 from memrl.learning import Standing, start_weights
 
@@ -161,6 +163,13 @@ def test_a_brief_start_needs_several_rounds(tmp_path: Path) -> None:
     outcome = train(tmp_path, *arguments(start="brief_imitation"), "--learner.rounds", "1")
     assert outcome.code == 2
     assert "learner.rounds" in outcome.error
+
+
+def test_what_was_learned_can_play_elsewhere(finished: tuple[Path, Outcome]) -> None:
+    arguments = [str(finished[0]), "--config", str(finished[0] / "config.yaml")]
+    outcome = called(program.main, "evaluation", "transfer", *arguments)
+    assert outcome.code == 0, outcome.err
+    assert f"{lineup.GROUP_POLICY_GRADIENT} " in outcome.out
 
 
 # ---------------------------------------------------------------------------------------- Ctrl-C

@@ -89,6 +89,10 @@ def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
     store_all, rule = chosen[lineup.STORE_ALL], chosen[lineup.PRIOR_RULE]
     offset = chosen[lineup.LEARNED_OFFSET]
     staging = {"staging": "hybrid_neighbours"}
+    further = []
+    if run.policy_gradient is not None:
+        name = lineup.GROUP_POLICY_GRADIENT
+        further.append(Contestant(name, run.policy_gradient, settings=chosen[name]))
     return [
         Contestant(lineup.FIFO, YieldOnly()),
         Contestant(
@@ -102,6 +106,7 @@ def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
         ),
         Contestant(lineup.LEARNED, run.policy),
         Contestant(lineup.LEARNED_OFFSET, replace(run.policy, **offset), settings=offset),
+        *further,
         Contestant(lineup.CLAIRVOYANT, Clairvoyant(reward)),
     ]
 

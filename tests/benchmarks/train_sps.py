@@ -1,6 +1,6 @@
 """How many decisions per second the group policy gradient learns from, and where the time goes.
 
-    python tests/benchmarks/train_sps.py [--repeats 5] [--device cpu] [--json FILE]
+    PYTHONPATH=tests python tests/benchmarks/train_sps.py [--repeats 5] [--device cpu] [--json FILE]
 
 The workload of `env_sps.py`: generated chats, windows of 150 turns with 10 questions, 24 slots,
 archive of 60, K = 16. One measurement is one whole iteration, played and learned from (2 epochs of
@@ -23,7 +23,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from env_sps import make_table
+from benchmarks.env_sps import make_table
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
