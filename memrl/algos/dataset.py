@@ -51,7 +51,10 @@ class DecisionDataset:
         """The given decisions, (M,) int64; features come back in single precision."""
         self.consolidate()
         (chunk,) = self._chunks
-        batch = {name: values.index_select(0, index).to(device) for name, values in chunk.items()}
+        batch = {
+            name: values.index_select(0, index.to(values.device)).to(device)
+            for name, values in chunk.items()
+        }
         return batch | {name: batch[name].float() for name in INPUTS}
 
     def column(self, name: str) -> Tensor:

@@ -82,8 +82,9 @@ def roll_out(
     while running.any():
         uniforms = torch.from_numpy(rng.random(group.num_envs)).to(device)
         chooses = running & observation["action_mask"][:, 1:].any(dim=1).cpu().numpy()
-        rows = torch.from_numpy(np.flatnonzero(chooses))
-        actions = torch.zeros(group.num_envs, dtype=torch.int64)
+        where = observation["globals"].device  # of the environment
+        rows = torch.from_numpy(np.flatnonzero(chooses)).to(where)
+        actions = torch.zeros(group.num_envs, dtype=torch.int64, device=where)
         for kind, view in decision_views(observation, rows, victim_alone=victim_alone).items():
             columns = _choose(view, logits, uniforms, device)
             decisions[kind].append(
@@ -93,8 +94,8 @@ def roll_out(
                 row=view.row,
                 **columns,
             )
-            actions[view.row] = view.actions(columns["action"].cpu())
-        result = group.step(actions.numpy())
+            actions[view.row] = view.actions(columns["action"].to(where))
+        result = group.step(actions.cpu().numpy())
         observation = result.observation
         rewards.append(np.where(running[:, None], result.reward_terms, 0.0))
         clocks.append(now)

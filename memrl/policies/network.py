@@ -122,12 +122,9 @@ class GreedyGain:
     ) -> Tensor:
         """Best predicted gain; see `Policy.act`."""
         del privileged
-        device = next(self.network.parameters()).device
-        self.network.eval()
-        moved = {name: observation[name].to(device) for name in ("slots", "candidates", "globals")}
-        gains = self.network(moved) * self.gain_scale
+        gains, legal = _gains(self.network, self.gain_scale, observation, action_mask)
         gains[:, layout_of(observation).block(Op.STORE)] += self.store_offset
-        best: Tensor = gains.masked_fill(~action_mask.to(device), -torch.inf).argmax(dim=1)
+        best: Tensor = gains.masked_fill(~legal, -torch.inf).argmax(dim=1)
         return best
 
 
@@ -157,12 +154,22 @@ class SampledGain:
     ) -> Tensor:
         """Draw an action; see `Policy.act`."""
         del privileged
-        device = next(self.network.parameters()).device
-        self.network.eval()
-        moved = {name: observation[name].to(device) for name in ("slots", "candidates", "globals")}
-        logits = self.network(moved) * (self.gain_scale / self.temperature)
-        uniforms = torch.from_numpy(self.generator.random(len(action_mask))).to(device)
-        return sample_actions(log_policy(logits, action_mask.to(device)), uniforms)
+        gains, legal = _gains(self.network, self.gain_scale, observation, action_mask)
+        uniforms = torch.from_numpy(self.generator.random(len(action_mask))).to(gains.device)
+        return sample_actions(log_policy(gains / self.temperature, legal), uniforms)
+
+
+def _gains(
+    network: SetNetwork,
+    gain_scale: float,
+    observation: Mapping[str, Tensor],
+    action_mask: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """(B, A) predicted gains in reward and the mask, both where the network is."""
+    device = next(network.parameters()).device
+    network.eval()
+    moved = {name: observation[name].to(device) for name in ("slots", "candidates", "globals")}
+    return network(moved) * gain_scale, action_mask.to(device)
 
 
 def log_policy(logits: Tensor, action_mask: Tensor) -> Tensor:
