@@ -230,7 +230,7 @@ class PolicyGradientConfig:
     ent_coef: float = 0.01
     kl_coef: float = 0.0
     max_grad_norm: float = 0.5
-    temperature: float = 0.1
+    temperature: float = 0.0075
     cost_anneal_frac: float = 0.2
     start: Literal["scratch", "brief_imitation", "imitation"] = "scratch"
     eval_every: int = 4

@@ -27,7 +27,12 @@ from memrl.seeding import Streams
 
 CPU = torch.device("cpu")
 SMALL = PolicyGradientConfig(
-    total_timesteps=4_000, num_groups=4, group_size=3, num_minibatches=3, learning_rate=1e-2
+    total_timesteps=4_000,
+    num_groups=4,
+    group_size=3,
+    num_minibatches=3,
+    learning_rate=1e-2,
+    temperature=0.1,
 )
 OPTIONS = PagingOptions(
     capacity=3, num_candidates=2, archival_capacity=4, staging="hybrid", operation_budget=4
