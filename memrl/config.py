@@ -17,28 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from memrl.config_checks import at_least, fractions
 from memrl.errors import MemrlError
 from memrl.options import PagingOptions
+from memrl.policy_gradient_config import PolicyGradientConfig
 
 
 class ConfigurationError(MemrlError):
     """A configuration does not fit its data."""
-
-
-def _at_least(config: object, least: float, *names: str) -> None:
-    """Raise ValueError for a field below its least value."""
-    for name in names:
-        value = getattr(config, name)
-        if value is None or value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}.")
-
-
-def _fractions(config: object, *names: str) -> None:
-    """Raise ValueError for a field outside [0, 1)."""
-    for name in names:
-        value = getattr(config, name)
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} must lie in [0, 1), got {value}.")
 
 
 @dataclass(frozen=True)
@@ -102,8 +88,8 @@ class WorkloadConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes that leave nothing to play."""
-        _at_least(self, 1, "window_pages", "max_queries")
-        _at_least(self, 1, "train_episodes", "validation_episodes", "test_episodes")
+        at_least(self, 1, "window_pages", "max_queries")
+        at_least(self, 1, "train_episodes", "validation_episodes", "test_episodes")
 
 
 @dataclass(frozen=True)
@@ -124,7 +110,7 @@ class SplitConfig:
 
     def __post_init__(self) -> None:
         """Refuse shares that are none."""
-        _fractions(self, "validation_frac", "test_frac")
+        fractions(self, "validation_frac", "test_frac")
 
 
 @dataclass(frozen=True)
@@ -146,8 +132,8 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         """Refuse a network of nothing."""
-        _at_least(self, 1, "hidden")
-        _fractions(self, "dropout")
+        at_least(self, 1, "hidden")
+        fractions(self, "dropout")
 
 
 @dataclass(frozen=True)
@@ -182,73 +168,10 @@ class LearnerConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that could not learn."""
-        _at_least(self, 1, "rounds", "episodes_per_round", "updates_per_round", "batch_size")
-        _at_least(self, 0, "weight_decay", "realization", "staging_realization")
-        _fractions(self, "heuristic_frac", "exploration")
+        at_least(self, 1, "rounds", "episodes_per_round", "updates_per_round", "batch_size")
+        at_least(self, 0, "weight_decay", "realization", "staging_realization")
+        fractions(self, "heuristic_frac", "exploration")
         for name in ("learning_rate", "gain_scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
-
-
-@dataclass(frozen=True)
-class PolicyGradientConfig:
-    """Group policy gradient; a step is one decision of one copy of an episode.
-
-    Attributes:
-        total_timesteps: decisions to learn from; after a restart, anew.
-        num_groups: episodes of an iteration. group_size: copies of each, played side by side.
-        update_epochs: passes over an iteration's decisions. num_minibatches: updates of a pass.
-        learning_rate: of Adam. anneal_lr: let it fall linearly to 0 over `total_timesteps`.
-        weight_decay: of AdamW.
-        clip_coef: PPO's bound on the change of a decision's probability ratio.
-        ent_coef: weight of the entropy bonus, falling linearly to 0 over `total_timesteps`.
-        kl_coef: weight of the divergence from the policy that learning started from.
-        max_grad_norm: longest gradient of an update.
-        temperature: gains over `temperature` are the logits of the policy that plays.
-        cost_anneal_frac: share of `total_timesteps` over which the costs of operations rise
-            linearly from 0 to what they are; evaluation always charges all of them.
-        start: "scratch": random weights. "imitation": the network of gain regression that
-            validation chose. "brief_imitation": the one after the first round of gain regression.
-        eval_every: iterations between evaluations on validation.
-        patience: evaluations in a row without a new best after which learning stops; None for no
-            such stop.
-        restart_after: decisions after which validation decides whether learning is stuck.
-        restart_margin: it is when the best greedy reward per question so far is less than this much
-            above that of YIELD alone.
-        max_restarts: fresh starts, each with random numbers of its own and all `total_timesteps`.
-    """
-
-    total_timesteps: int = 10_000_000
-    num_groups: int = 64
-    group_size: int = 16
-    update_epochs: int = 2
-    num_minibatches: int = 16
-    learning_rate: float = 1e-3
-    anneal_lr: bool = True
-    weight_decay: float = 0.0
-    clip_coef: float = 0.2
-    ent_coef: float = 0.01
-    kl_coef: float = 0.0
-    max_grad_norm: float = 0.5
-    temperature: float = 0.0075
-    cost_anneal_frac: float = 0.2
-    start: Literal["scratch", "brief_imitation", "imitation"] = "scratch"
-    eval_every: int = 4
-    patience: int | None = None
-    restart_after: int = 2_000_000
-    restart_margin: float = 0.03
-    max_restarts: int = 2
-
-    def __post_init__(self) -> None:
-        """Refuse settings that could not learn."""
-        _at_least(self, 1, "total_timesteps", "num_groups", "update_epochs", "num_minibatches")
-        _at_least(self, 2, "group_size")
-        _at_least(self, 1, "eval_every", "restart_after")
-        _at_least(self, 0, "weight_decay", "ent_coef", "kl_coef", "max_restarts")
-        _fractions(self, "cost_anneal_frac", "clip_coef")
-        if self.patience is not None:
-            _at_least(self, 1, "patience")
-        for name in ("learning_rate", "temperature", "max_grad_norm"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
 
@@ -324,8 +247,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no run could begin with."""
-        _at_least(self, 0, "seed")
-        _at_least(self, 1, "num_envs")
+        at_least(self, 0, "seed")
+        at_least(self, 1, "num_envs")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:<k>, got {self.device!r}.")
         if self.folds and self.if_used == "number":

@@ -17,7 +17,7 @@ from memrl.algos.gain_regression import GainRegression
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.algos.rollout import DivergedError
 from memrl.best import BestSoFar
-from memrl.config import PolicyGradientConfig, RunConfig
+from memrl.config import RunConfig
 from memrl.evaluation import lineup, summary
 from memrl.evaluation.lineup import Arena
 from memrl.interrupt import Interrupted, InterruptGuard
@@ -25,6 +25,7 @@ from memrl.policies.base import Contestant
 from memrl.policies.heuristics import YieldOnly
 from memrl.policies.network import GreedyGain
 from memrl.policies.prior import PageScorer
+from memrl.policy_gradient_config import PolicyGradientConfig
 from memrl.progress import progress_bar
 from memrl.run_checkpoint import POLICY_GRADIENT, RunCheckpoint
 from memrl.seeding import Streams

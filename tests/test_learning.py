@@ -22,10 +22,10 @@ from tiny_runs import (
 
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.checkpoint import load_checkpoint
-from memrl.config import PolicyGradientConfig
 from memrl.evaluation import __main__ as program
 from memrl.evaluation import lineup
 from memrl.learning import Standing, start_weights
+from memrl.policy_gradient_config import PolicyGradientConfig
 
 UPDATES = TINY["learner"]["rounds"] * TINY["learner"]["updates_per_round"]
 SETTINGS: dict[str, Any] = {

@@ -26,9 +26,10 @@ from memrl.algos.advantages import group_advantages
 from memrl.algos.decisions import shows_victim_alone
 from memrl.algos.rollout import DivergedError, Rollout, roll_out, scored_queries
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
-from memrl.config import NetworkConfig, PolicyGradientConfig
+from memrl.config import NetworkConfig
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.network import GreedyGain, SampledGain, SetNetwork, log_policy
+from memrl.policy_gradient_config import PolicyGradientConfig
 from memrl.seeding import Streams
 
 _STREAM = 20  # first index of this learner's places in the named streams

@@ -16,13 +16,14 @@ from memrl.actions import Op
 from memrl.algos.group_policy_gradient import GroupPolicyGradient, clipped_loss
 from memrl.algos.rollout import DivergedError
 from memrl.checkpoint import load_checkpoint, save_checkpoint
-from memrl.config import NetworkConfig, PolicyGradientConfig
+from memrl.config import NetworkConfig
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.summary import mean_reward_per_question
 from memrl.options import PagingOptions
 from memrl.policies.base import Contestant
 from memrl.policies.heuristics import YieldOnly
 from memrl.policies.network import SetNetwork
+from memrl.policy_gradient_config import PolicyGradientConfig
 from memrl.seeding import Streams
 
 CPU = torch.device("cpu")

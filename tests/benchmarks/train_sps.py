@@ -30,8 +30,9 @@ from rich.table import Table
 
 from envs.batched import BatchedPaging
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
-from memrl.config import NetworkConfig, PolicyGradientConfig
+from memrl.config import NetworkConfig
 from memrl.options import PagingOptions
+from memrl.policy_gradient_config import PolicyGradientConfig
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
 
