@@ -22,7 +22,8 @@ class PolicyGradientConfig:
         ent_coef: weight of the entropy bonus, falling linearly to 0 over `total_timesteps`.
         kl_coef: weight of the divergence from the policy that learning started from.
         max_grad_norm: longest gradient of an update.
-        temperature: gains over `temperature` are the logits of the policy that plays.
+        temperature: gains over `temperature` are the logits of the policy that plays. Low ones suit
+            gains that were learned; from scratch they end exploration before it has found anything.
         cost_anneal_frac: share of `total_timesteps` over which the costs of operations rise
             linearly from 0 to what they are; evaluation always charges all of them.
         start: "scratch": random weights. "imitation": the network of gain regression that
@@ -48,7 +49,7 @@ class PolicyGradientConfig:
     ent_coef: float = 0.01
     kl_coef: float = 0.0
     max_grad_norm: float = 0.5
-    temperature: float = 0.0075
+    temperature: float = 0.1
     cost_anneal_frac: float = 0.2
     start: Literal["scratch", "brief_imitation", "imitation"] = "scratch"
     eval_every: int = 4
