@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test crash fuzz lint types format bench bench-train bench-stores clean FORCE
+.PHONY: help train test crash parity fuzz lint types format bench bench-gpu bench-train bench-stores clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,14 +21,19 @@ help: ## list the targets
 train: .venv/.ok ## train and score the default preset; writes a new folder under runs/
 	$(BIN)/python train.py --config configs/default.yaml $(ARGS)
 
-test: .venv/.ok ## run the tests
-	HF_HUB_OFFLINE=1 WANDB_MODE=disabled $(BIN)/python -m pytest $(ARGS)
+test: .venv/.ok ## run the tests, one process a core
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 WANDB_MODE=disabled \
+	  $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
-crash: .venv/.ok ## kill writers of the stores 2,000 times and check what they stored (minutes)
+crash: .venv/.ok ## kill writers of stores and memories 3,000 times and check what they stored (minutes)
 	$(BIN)/python -m pytest tests/memory/test_crash.py -m slow $(ARGS)
 
-fuzz: .venv/.ok ## play 100,000 random function calls on the memory system
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py $(ARGS)
+parity: .venv/.ok ## play full-length LoCoMo episodes through both environments (needs MEMRL_DATA)
+	$(BIN)/python -m pytest tests/envs/test_batched_parity.py -m slow $(ARGS)
+
+fuzz: .venv/.ok ## play 100,000 random function calls on the memory system, on lists and on SQLite
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores lists $(ARGS)
+	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores sqlite $(ARGS)
 
 lint: .venv/.ok ## check style and formatting
 	$(BIN)/ruff check .
@@ -43,11 +48,18 @@ format: .venv/.ok ## put the code into the project's format
 
 bench: .venv/.ok ## measure the environments' speed
 	$(BIN)/python tests/benchmarks/env_sps.py $(ARGS)
+	$(BIN)/python tests/benchmarks/vector_env_sps.py $(ARGS)
+
+bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+	$(BIN)/python tests/benchmarks/env_sps.py --device cuda --json bench_gpu_env.json
+	$(BIN)/python tests/benchmarks/vector_env_sps.py --device cuda --compile \
+	  --sizes 1024 4096 16384 32768 --json bench_gpu_vector_env.json
 
 bench-train: .venv/.ok ## measure how fast the group policy gradient learns
 	PYTHONPATH=tests $(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
 
-bench-stores: .venv/.ok ## measure the speed of recall and archival
+bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)
 
 clean: ## remove .venv, caches and build products; runs/ stays

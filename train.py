@@ -99,6 +99,7 @@ def build_world(config: RunConfig, workload: Workload) -> tuple[Tables, PageScor
         train=tables.train.with_prior(own_logits),
         validation=tables.validation.with_prior(scorer.logits(tables.validation)),
         test=tables.test.with_prior(scorer.logits(tables.test)),
+        statistics=tables.statistics,
     ), scorer
 
 
@@ -192,6 +193,7 @@ def score(
     generator = Streams(config.seed).torch_generator("evaluation", 0)
     lines = [
         *lineup.heuristic_lines(config.evaluation, prior_logits, generator),
+        *lineup.chain_lines(config.evaluation, validation.table),
         *learned,
         *lineup.bound_lines(test.options),
     ]
@@ -211,6 +213,7 @@ def report(config: RunConfig, record: Run, entries: list[Entry]) -> None:
     results = summary.summarize(entries, lineup.CONTROLS, run_settings(config))
     terminal.print_table(results, title=f"{record.name}, held-out documents")
     terminal.print_paired(results)
+    terminal.print_by_category(results)
     summary.write_entries(record.folder / "episodes.jsonl", entries)
     (record.folder / "results.md").write_text(terminal.markdown_table(results) + "\n")
     record.log_table("results", terminal.COLUMNS, terminal.table_rows(results))

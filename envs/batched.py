@@ -1,182 +1,238 @@
-"""`BatchedPaging`: many episodes of the decision process at once, as tensors on one device.
-
-The same process as `envs.process.PagingProcess` behind the interface of
-`envs.lockstep.LockstepPaging`. Only the transitions are written a second time, in
-`envs.batched_process`, and a test plays both side by side; observation, mask, ranking and the
-privileged state are the shared functions of `memrl`.
-"""
+"""`BatchedPagingEnv`: thousands of episodes at once, as a vector environment over torch tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.vector import AutoresetMode
+from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.batched_process import BatchedProcess
-from envs.lockstep import LockstepPaging, LockstepResult, Observation
-from memrl.episode_log import REWARD_TERMS, EpisodeLog
-from memrl.memory.paging import EMPTY
-from memrl.observation import observe
+from envs.batched_episodes import SavedRows
+from envs.batched_fixed import FixedShapePaging
+from envs.batched_paging import BatchedPaging, paging_group
+from envs.draws import EpisodeDraws
+from envs.lockstep import Observation
+from envs.spaces import observation_space
+from memrl.episode_log import EpisodeLog
 from memrl.options import PagingOptions
-from memrl.privileged import PrivilegedState, QueryTimetable, privileged_state
-from memrl.state import TableTensors
+from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
 
-
-def paging_group(
-    table: EpisodeTable, options: PagingOptions, num_envs: int
-) -> BatchedPaging | LockstepPaging:
-    """Episodes side by side: `BatchedPaging` where it supports the options, else the reference."""
-    if options.store_scope == "victim" and not options.observe_embeddings:
-        return BatchedPaging(table, options, num_envs)
-    return LockstepPaging(table, options, num_envs)
+__all__ = ["BatchedPaging", "BatchedPagingEnv", "SavedRows", "paging_group"]
 
 
-class BatchedPaging:
-    """B episodes on one device.
+class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
+    """The decision process of `envs.paging.PagingEnv`, B episodes at once on one device.
+
+    Observations, rewards, flags and infos are torch tensors with a leading axis B; actions may be
+    tensors or numpy arrays. Forced moves are played inside `step`, so each row stands at a
+    decision, unless its episode has none at all: such an episode ends with its first step, whatever
+    is played. With `rounds`, a step plays at most so many rounds of forced moves, in fixed shapes
+    and without a look at the host. Rows that are not through by then wait:
+    `infos["has_decision"]` is False for them, their actions are ignored, and their rewards come
+    with their next decision. Decision by decision both ways give the same.
+
+    Rows that end begin the next episode within the same step (`AutoresetMode.SAME_STEP`); the last
+    observation of the ended episodes is in `infos["final_obs"]`, except with `rounds`. Which
+    episode a row plays is a function of the seed, the row and the number of episodes it has begun,
+    and of nothing else: the number of rows does not change it. With `group_size` G, rows 0..G-1
+    play the same episodes in the same order, rows G..2G-1 others, and so on, for learners that
+    compare copies.
 
     Args:
-        table: the workload.
-        options: options; fractions are resolved by this table unless they are resolved already.
+        table: the workload. options: `PagingOptions`, or its fields as keywords; fractions are
+            resolved by this table unless they are resolved already.
         num_envs: B.
+        group_size: G, rows that play the same episodes; divides B.
+        rounds: most rounds of forced moves in a step; None for as many as it takes.
         device: where the tensors live.
 
-    Attributes:
-        running: (B,) bool, rows whose episode has not been reported as terminated.
-
     Raises:
-        ValueError: for options that only `LockstepPaging` supports.
+        ValueError: for options that only `PagingEnv` plays: `store_scope="any"`,
+            `observe_embeddings`; or if `group_size` does not divide `num_envs`.
     """
 
-    reward_names = REWARD_TERMS
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+        "render_modes": [],
+    }
 
     def __init__(
         self,
         table: EpisodeTable,
-        options: PagingOptions,
+        options: PagingOptions | None = None,
+        *,
         num_envs: int,
+        group_size: int = 1,
+        rounds: int | None = None,
         device: torch.device | str = "cpu",
+        **fields: Any,
     ) -> None:
+        if options is not None and fields:
+            raise ValueError(f"Give `options` or its fields {sorted(fields)}, not both.")
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}.")
-        if options.store_scope != "victim" or options.observe_embeddings:
+        if group_size < 1 or num_envs % group_size:
             raise ValueError(
-                "BatchedPaging plays store_scope='victim' without observe_embeddings, got "
-                f"store_scope={options.store_scope!r} and observe_embeddings="
-                f"{options.observe_embeddings}; use LockstepPaging for these."
+                f"group_size must divide num_envs={num_envs} into whole groups, got {group_size}."
             )
-        if not options.is_resolved:
-            options = options.resolved(**table.medians())
+        options, device = options or PagingOptions(**fields), torch.device(device)
+        self._draws = EpisodeDraws(num_envs, group_size, table.num_episodes, device)
+        self._rows: BatchedPaging | FixedShapePaging
+        if rounds is None:
+            self._rows = BatchedPaging(table, options, num_envs, device)
+        else:
+            self._rows = FixedShapePaging(
+                table, options, num_envs, device, rounds=rounds, draws=self._draws
+            )
         self.table = table
-        self.options = options
+        self.options = self._rows.options
+        self.layout = self._rows.layout
         self.num_envs = num_envs
-        self.device = torch.device(device)
-        self._tensors = TableTensors.from_table(table, self.device)
-        self._timetable = QueryTimetable.from_table(table, self.device)
-        self._process = BatchedProcess(table, self._tensors, options, num_envs, self.device)
-        self.layout = self._process.layout
-        self.running = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
-        self._observe(torch.arange(num_envs, device=self.device))
-        decoded = [self.layout.decode(action) for action in range(self.layout.num_actions)]
-        self._op_of = torch.tensor([int(op) for op, _ in decoded], device=self.device)
-        self._argument_of = torch.tensor([argument for _, argument in decoded], device=self.device)
+        self.group_size = group_size
+        self.device = device
+        self.reward_names = self._rows.reward_names
+        self.single_observation_space = observation_space(self.layout)
+        self.single_action_space = gymnasium.spaces.Discrete(self.layout.num_actions)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._is_seeded = False
+        self._is_running = False
 
-    # ------------------------------------------------------------------ stepping
+    # ------------------------------------------------------------------ Gymnasium
 
-    def reset(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> Observation:
-        """Begin episodes in the given rows (default: rows 0, 1, ...).
-
-        A reward earned before the first decision (a query asked while nothing was to be decided) is
-        paid with the first step.
-        """
-        rows = range(len(episodes)) if rows is None else rows
-        if len(rows) != len(episodes):
-            raise ValueError(f"reset() got {len(episodes)} episodes for {len(rows)} rows.")
-        for episode in episodes:
-            if not 0 <= episode < self.table.num_episodes:
-                raise ValueError(
-                    f"Episode {episode} is outside 0..{self.table.num_episodes - 1} of the table."
-                )
-        if len(set(rows)) != len(rows):
-            raise ValueError(f"reset() got a row more than once: {list(rows)}.")
-        index = torch.tensor(list(rows), dtype=torch.int64, device=self.device)
-        chosen = torch.tensor(list(episodes), dtype=torch.int64, device=self.device)
-        self._process.begin(index, chosen)
-        self.running[index] = True
-        return self._observe(index)
-
-    def step(self, actions: npt.NDArray[np.int64] | Tensor) -> LockstepResult:
-        """Play one action in every running row; rows that have ended ignore theirs.
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode in every row.
 
         Args:
-            actions: (B,) integers within the action space; an action that is not legal is counted,
-                charged, and acts as YIELD.
+            seed: begins the stream of episodes anew; without one it goes on, from a seed of the
+                operating system if there never was one.
+            options: `{"episodes": (B,) numbers}` to play these first instead of drawn ones.
         """
-        batch = self._process.batch
-        action = torch.as_tensor(actions, device=self.device).long()
-        before = batch.clock.clone()
-        plays = self.running & ~batch.ended
-        action = torch.where(plays, action, 0)
-        if ((action < 0) | (action >= self.layout.num_actions)).any():
-            raise ValueError(f"An action is outside 0..{self.layout.num_actions - 1}.")
-        illegal = plays & ~self._process.mask.gather(1, action[:, None])[:, 0]
-        action = torch.where(illegal, 0, action)
-        self._process.play(self._op_of[action], self._argument_of[action], plays, illegal)
-        terminated = self.running & batch.ended
-        self.running = self.running & ~terminated
-        terms = batch.reward_terms.clone()
-        batch.reward_terms.zero_()
-        return LockstepResult(
-            self._observe(plays.nonzero()[:, 0]),
-            terms.cpu().numpy(),
-            terminated.cpu().numpy(),
-            illegal.cpu().numpy(),
-            (batch.clock - before).cpu().numpy(),
-        )
+        super().reset(seed=seed)
+        unknown = set(options or {}) - {"episodes"}
+        if unknown:
+            raise ValueError(f"reset() knows the option 'episodes' only, got {sorted(unknown)}.")
+        if seed is not None or not self._is_seeded:
+            self._draws.seed = int(self.np_random.integers(2**63))
+            self._draws.count.zero_()
+            self._is_seeded = True
+        given = (options or {}).get("episodes")
+        every = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        episodes = self._draws.next(every) if given is None else self._checked(given)
+        if isinstance(self._rows, FixedShapePaging):
+            observation = self._rows.begin(episodes)
+        else:
+            observation = self._rows.reset(episodes.tolist())
+        self._is_running = True
+        return observation, _masks(observation)
+
+    def _checked(self, episodes: Any) -> Tensor:
+        chosen = torch.as_tensor(episodes, dtype=torch.int64, device=self.device)
+        if chosen.shape != (self.num_envs,):
+            raise ValueError(
+                f"The option 'episodes' holds {self.num_envs} numbers, got shape "
+                f"{tuple(chosen.shape)}."
+            )
+        if not 0 <= int(chosen.min()) <= int(chosen.max()) < self.table.num_episodes:
+            raise ValueError(
+                f"The option 'episodes' holds numbers outside 0..{self.table.num_episodes - 1}."
+            )
+        return chosen
+
+    def step(
+        self, actions: Tensor | npt.NDArray[np.int64]
+    ) -> tuple[Observation, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """Play one action in every row.
+
+        Returns:
+            The observation; rewards (B,) float64; terminations and truncations (B,) bool, the
+            latter all False; infos: `action_mask` (B, A) bool, `has_decision` (B,) bool,
+            `reward_terms` (B, terms) float64 in the order of `reward_names`, `elapsed_events` (B,)
+            int64, `illegal` (B,) bool, and where a row has ended `final_obs` with `_final_obs` (B,)
+            bool, the rows it holds for.
+
+        Raises:
+            ValueError: if an action is not an integer of the action space; with `rounds`, where
+                values are not looked at, one outside it counts as illegal.
+            gymnasium.error.ResetNeeded: before the first reset.
+        """
+        if not self._is_running:
+            raise gymnasium.error.ResetNeeded("Call reset() before step(): no episode is running.")
+        action = torch.as_tensor(actions, device=self.device)
+        if action.shape != (self.num_envs,) or action.is_floating_point():
+            raise ValueError(
+                f"step() takes {self.num_envs} integers, got {tuple(action.shape)} of "
+                f"{action.dtype}."
+            )
+        if isinstance(self._rows, FixedShapePaging):
+            result = self._rows.advance(action.long())
+            terms, terminated = result.reward_terms.clone(), result.terminated.clone()
+            illegal, elapsed = result.illegal, result.elapsed_events.clone()
+            observation, final = result.observation, dict[str, Any]()
+        else:
+            stepped = self._rows.step(action)
+            arrays = (stepped.reward_terms, stepped.terminated, stepped.illegal)
+            terms, terminated, illegal = (torch.from_numpy(a).to(self.device) for a in arrays)
+            elapsed = torch.from_numpy(stepped.elapsed_events).to(self.device)
+            observation, final = self._begin_next(stepped.observation, terminated)
+        infos = {"reward_terms": terms, "elapsed_events": elapsed, "illegal": illegal}
+        infos |= _masks(observation) | final
+        truncated = torch.zeros_like(terminated)
+        return observation, terms.sum(dim=1), terminated, truncated, infos
+
+    def _begin_next(
+        self, observation: Observation, terminated: Tensor
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin the next episode in rows that have ended; what they saw last goes into infos."""
+        assert isinstance(self._rows, BatchedPaging)
+        ended = terminated.nonzero()[:, 0]
+        if not len(ended):
+            return observation, {}
+        episodes = self._draws.next(terminated)[ended]
+        final = {"final_obs": observation, "_final_obs": terminated}
+        return self._rows.reset(episodes.tolist(), ended.tolist()), final
+
+    # ------------------------------------------------------------------ branching
+
+    def save(self, rows: Sequence[int] | Tensor) -> SavedRows:
+        """Copy everything that rows are; see `EpisodeRows.save`."""
+        return self._rows.save(rows)
+
+    def restore(self, saved: SavedRows, rows: Sequence[int] | Tensor) -> Observation:
+        """Put saved rows in the place of others; see `EpisodeRows.restore`.
+
+        Which episodes a row plays afterwards stays its own affair.
+        """
+        return self._rows.restore(saved, rows)
+
+    def copy(self, source: Sequence[int] | Tensor, target: Sequence[int] | Tensor) -> Observation:
+        """Make the target rows what the source rows are; see `EpisodeRows.copy`."""
+        return self._rows.copy(source, target)
 
     # ------------------------------------------------------------------ views
 
-    def observation(self) -> Observation:
-        """`slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G), `action_mask` (B, A) bool.
-
-        Rows that do not change are not observed anew, so these tensors are for reading only.
-        """
-        return dict(self._observation)
-
-    def _observe(self, changed: Tensor) -> Observation:
-        """Observe the rows that have changed, and return all rows."""
-        if 2 * len(changed) > self.num_envs:
-            self._observation = observe(
-                self._process.batch.paging_state(), self._tensors, self.options
-            )
-            self._observation["action_mask"] = self._process.mask.clone()
-        elif len(changed):
-            fresh = observe(self._process.batch.paging_state(changed), self._tensors, self.options)
-            fresh["action_mask"] = self._process.mask[changed]
-            self._observation = {
-                name: value.index_copy(0, changed, fresh[name])
-                for name, value in self._observation.items()
-            }
-        return self.observation()
-
-    def log(self, row: int) -> EpisodeLog:
-        """What happened so far in a row's episode."""
-        batch = self._process.batch
-        num_answered = int(batch.queries_asked[row]) - int(batch.at_query[row])
-        return self._process.log.of_row(row, num_answered)
+    def action_masks(self) -> Tensor:
+        """(B, A) bool, the legal actions."""
+        return self._rows.observation()["action_mask"]
 
     def privileged_state(self) -> PrivilegedState:
-        """The hidden truth of all rows; see `memrl.privileged`."""
-        batch, rows = self._process.batch, torch.arange(self.num_envs, device=self.device)
-        is_hit = torch.arange(self.table.max_pages, device=self.device) < batch.num_hits[:, None]
-        return privileged_state(
-            batch.paging_state(rows),
-            self._timetable,
-            batch.episode,
-            ranking=torch.where(is_hit, batch.ranking, EMPTY),
-            result_page=batch.result_page.clone(),
-            stores=batch.stores.clone(),
-        )
+        """The one door to needs and future events: for clairvoyant policies, labels and reports."""
+        return self._rows.privileged_state()
+
+    def log(self, row: int) -> EpisodeLog:
+        """What happened so far in a row's present episode."""
+        return self._rows.log(row)
+
+
+def _masks(observation: Observation) -> dict[str, Any]:
+    mask = observation["action_mask"]
+    return {"action_mask": mask, "has_decision": mask[:, 1:].any(dim=1)}

@@ -20,8 +20,8 @@ class EventTensors:
     """The arrays of an `EpisodeTable` that transitions need and observations do not; all int64.
 
     Attributes:
-        episode: (6, E) number, document, first page of the window, its row on the page axis, pages
-            and events of each episode.
+        episode: (7, E) number, document, first page of the window, its row on the page axis, pages,
+            events and preloaded pages of each episode.
         event: (6, E, T+1) what happens at each clock: whether a query is asked, a page arrives, or
             the episode is over; the page or query; the page or -1; the page's size in the unit of
             capacity.
@@ -67,6 +67,7 @@ class EventTensors:
             first_row,
             table.episode_num_pages,
             table.episode_num_events,
+            table.episode_num_preloaded,
         ]
         return cls(
             episode=tensor(np.stack(episode).astype(np.int64)),
@@ -75,12 +76,17 @@ class EventTensors:
             page_size=tensor(size),
             page_tokens=tensor(tokens),
             size_before=tensor(np.concatenate([[0], np.cumsum(size)])),
-            needs=tensor(table.query_needs.astype(np.int64)),
-            pays=tensor(table.query_pays),
-            category=tensor(table.query_category.astype(np.int64)),
+            needs=tensor(_at_least_one(table.query_needs.astype(np.int64))),
+            pays=tensor(_at_least_one(table.query_pays)),
+            category=tensor(_at_least_one(table.query_category.astype(np.int64))),
             query_offset=tensor(table.query_offset.astype(np.int64)),
-            max_queries=int(asks.sum(axis=1).max()),
+            max_queries=max(int(asks.sum(axis=1).max()), 1),
         )
+
+
+def _at_least_one(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A table without queries gets a row that is looked up but never meant."""
+    return rows if len(rows) else np.zeros((1, *rows.shape[1:]), dtype=rows.dtype)
 
 
 def _events(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from envs.batched_rows import Rows
 from memrl.actions import Op
 from memrl.episode_log import AnsweredQuery, EpisodeLog
 
@@ -58,10 +59,14 @@ class BatchLog:
             retrieved=zeros(max_queries),
         )
 
-    def clear(self, rows: Tensor) -> None:
+    def clear(self, rows: Rows) -> None:
         """Forget the given rows."""
         for field in dataclasses.fields(self):
-            getattr(self, field.name)[rows] = 0
+            rows.write(getattr(self, field.name), 0)
+
+    def row_tensors(self) -> dict[str, tuple[Tensor, int]]:
+        """Every tensor, by name, with the axis on which the rows lie."""
+        return {field.name: (getattr(self, field.name), 0) for field in dataclasses.fields(self)}
 
     def of_row(self, row: int, num_answered: int) -> EpisodeLog:
         """The log of one row, whose first queries have been answered."""

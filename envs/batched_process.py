@@ -1,10 +1,12 @@
 """The transitions of many episodes at once: the second writing of `envs.process.PagingProcess`.
 
-Rows that have the same thing to do are handled together, by index, so that the cost follows their
-number. Legality is `memrl.masks`, ranking `memrl.staging`.
+Legality is `memrl.masks`, ranking `memrl.staging`. How rows that have the same thing to do are
+handled together is in `envs.batched_rows`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,10 +15,12 @@ from envs import batched_moves as moves
 from envs import batched_queries as queries
 from envs.batched_events import EventTensors
 from envs.batched_log import BatchLog
+from envs.batched_rows import Rows, RowSelector
 from envs.batched_state import EpisodeBatch
 from memrl.actions import ActionLayout, Op
 from memrl.episode_log import REWARD_TERMS
 from memrl.masks import action_mask
+from memrl.memory.paging import EMPTY
 from memrl.options import PagingOptions
 from memrl.state import TableTensors
 from memrl.table import EpisodeTable
@@ -34,6 +38,9 @@ class BatchedProcess:
         options: resolved options.
         num_envs: B.
         device: where everything lives.
+        rounds: None plays forced moves until every row has a decision or has ended, which asks the
+            device each time whether any is left. A number plays at most so many a call, in fixed
+            shapes and without asking; what is left comes with the next call.
 
     Attributes:
         batch: the state. log: what happened. mask: (B, A) bool, the legal actions.
@@ -46,11 +53,14 @@ class BatchedProcess:
         options: PagingOptions,
         num_envs: int,
         device: torch.device,
+        rounds: int | None = None,
     ) -> None:
         self.options = options
         self.layout = ActionLayout((options.num_slots or 1) + 1, options.num_candidates)
         self._num_envs = num_envs
         self._device = device
+        self._rounds = rounds
+        self._select = RowSelector(num_envs, rounds is not None, device)
         self._tensors = tensors
         self._events = EventTensors.from_table(table, options, device)
         archival = options.archival_capacity
@@ -69,7 +79,7 @@ class BatchedProcess:
         self.batch.operations_used.fill_(options.operation_budget)
         self.log = BatchLog.empty(num_envs, self._events.max_queries, device)
         self.mask = action_mask(self.batch.paging_state(), options)
-        self._none = torch.zeros(0, dtype=torch.int64, device=device)
+        self._none = torch.zeros(num_envs, dtype=torch.bool, device=device)
         self._cost_of = self._costs()
 
     def _costs(self) -> Tensor:
@@ -86,22 +96,56 @@ class BatchedProcess:
             costs[op, _TERM[f"cost/{op.name.lower()}"]] = cost
         return costs.to(self._device)
 
-    def begin(self, rows: Tensor, episodes: Tensor) -> None:
-        """Begin episodes in distinct rows, both (b,), and run to their first decisions."""
+    def begin(self, rows: Rows, episodes: Tensor) -> None:
+        """Put rows before the first event of episodes, (b,); `settle` runs to their decisions."""
         self.batch.begin(rows, episodes, self._events)
         self.log.clear(rows)
-        self._settle(yields=self._none, advances=rows, searches=self._none, others=self._none)
 
-    def play(self, op: Tensor, argument: Tensor, plays: Tensor, illegal: Tensor) -> None:
+    def settle(self) -> None:
+        """Play what is forced."""
+        self._settle(yields=self._none, searches=self._none, others=self._none)
+
+    def play(
+        self,
+        op: Tensor,
+        argument: Tensor,
+        plays: Tensor,
+        illegal: Tensor,
+        *,
+        waiting: Tensor | None = None,
+        between: Callable[[], None] | None = None,
+    ) -> None:
         """Carry out one legal operation a row, then all forced ones.
 
         Args:
             op: (B,) int64. argument: (B,) int64, its slot or candidate row.
             plays: (B,) bool, rows that have a decision; the others are left alone.
             illegal: (B,) bool, of those, rows whose YIELD stands for an illegal action.
+            waiting: (B,) bool, rows without a decision whose forced YIELD is still to be played.
+            between: called after each round of forced moves.
         """
         self._note(op, plays & ~illegal, illegal)
-        self._operate(op, argument, plays)
+        nexts, evicts, stores, searches, retrieves = (
+            plays & (op == kind) for kind in range(1, len(Op))
+        )
+        yields = plays & (op == _YIELD)
+        if waiting is not None:
+            yields = yields | waiting
+        slot = argument.clamp(max=self.layout.num_rows - 1)
+        self._next(self._select(nexts))
+        self._store(self._select(stores), slot)
+        self._focus(self._select(searches), slot)
+        self._retrieve(self._select(retrieves), argument)
+        at_query = self.batch.at_query.clone()
+        self._evict(self._select(evicts), slot)
+        others = nexts | stores | retrieves | (evicts & at_query)
+        self._settle(
+            yields=yields,
+            searches=searches,
+            others=others,
+            waits=evicts & ~at_query,
+            between=between,
+        )
 
     def _note(self, op: Tensor, legal: Tensor, illegal: Tensor) -> None:
         """Count what the policy chose and charge what costs the same wherever it is done."""
@@ -114,114 +158,150 @@ class BatchedProcess:
             self.options.reward.illegal * illegal.double()
         )
 
-    def _operate(self, op: Tensor, argument: Tensor, plays: Tensor) -> None:
-        """Carry out one legal operation a row, (B,), then whatever is forced."""
-        batch, options = self.batch, self.options
-        by_op = [(plays & (op == kind)).nonzero()[:, 0] for kind in range(len(Op))]
-        yields, nexts, evicts, stores, searches, retrieves = by_op
-        advances = self._none
-        if len(nexts):
-            batch.result_page[nexts] += 1
-        if len(stores):
-            moves.store(batch, stores, batch.slot_page[stores, argument[stores]])
-        if len(searches):
-            batch.focus[searches] = batch.slot_page[searches, argument[searches]]
-            batch.focus_is_query[searches] = False
-        if len(retrieves):
-            self._retrieve(retrieves, argument[retrieves])
-        if len(evicts):
-            row = argument[evicts]
-            moves.take_out(batch, evicts, row)
-            passes_by = row == self.layout.num_rows - 1
-            let_in = ~batch.at_query[evicts] & ~passes_by
-            let_in &= moves.fits(batch, evicts, batch.slot_size[evicts, -1], options)
-            self._admit(evicts[let_in])
-            advances, evicts = evicts[passes_by | let_in], evicts[~(passes_by | let_in)]
-        others = torch.cat([nexts, evicts, stores, retrieves])
-        self._settle(yields=yields, advances=advances, searches=searches, others=others)
+    # ------------------------------------------------------------------ operations
 
-    def _retrieve(self, rows: Tensor, candidate: Tensor) -> None:
-        batch = self.batch
-        page = batch.candidate_page[rows, candidate]
-        size = batch.candidate_size[rows, candidate]
+    def _next(self, rows: Rows) -> None:
+        if not rows.is_empty:
+            rows.write(self.batch.result_page, self.batch.result_page[rows.index] + 1)
+
+    def _store(self, rows: Rows, slot: Tensor) -> None:
+        if not rows.is_empty:
+            moves.store(self.batch, rows, self.batch.slot_page[rows.index, slot[rows.index]])
+
+    def _focus(self, rows: Rows, slot: Tensor) -> None:
+        if rows.is_empty:
+            return
+        batch, index, place = self.batch, rows.index, slot[rows.index]
+        rows.write(batch.focus, batch.slot_page[index, place])
+        rows.write(batch.focus_is_query, False)
+        rows.write(batch.slot_uses, batch.slot_uses[index, place] + 1, place)
+        rows.write(batch.slot_last_use, batch.clock[index], place)
+
+    def _evict(self, rows: Rows, slot: Tensor) -> None:
+        if not rows.is_empty:
+            moves.take_out(self.batch, rows, slot[rows.index])
+
+    def _retrieve(self, rows: Rows, argument: Tensor) -> None:
+        if rows.is_empty or not self.layout.num_candidates:
+            return
+        batch, index = self.batch, rows.index
+        candidate = argument[index].clamp(max=self.layout.num_candidates - 1)
+        page = batch.candidate_page[index, candidate]
+        size = batch.candidate_size[index, candidate]
         moves.make_room(batch, rows, size, self.options)
         moves.bring_in(batch, rows, page, size, retrieved=True)
-        tokens = self._events.page_tokens[batch.first_row[rows] + page]
-        self.log.tokens_retrieved[rows] += tokens
-        batch.reward_terms[rows, _TERM["cost/tokens"]] -= (
-            tokens.double() * self.options.reward.tokens
-        )
+        tokens = self._events.page_tokens[batch.first_row[index] + page]
+        rows.write(self.log.tokens_retrieved, self.log.tokens_retrieved[index] + tokens)
+        cost = tokens.double() * self.options.reward.tokens
+        term = _TERM["cost/tokens"]
+        rows.write(batch.reward_terms, batch.reward_terms[index, term] - cost, term)
 
-    def _admit(self, rows: Tensor) -> None:
-        page, size = self.batch.slot_page[rows, -1], self.batch.slot_size[rows, -1]
-        moves.bring_in(self.batch, rows, page, size)
+    # ------------------------------------------------------------------ what is forced
 
     def _settle(
-        self, *, yields: Tensor, advances: Tensor, searches: Tensor, others: Tensor
+        self,
+        *,
+        yields: Tensor,
+        searches: Tensor,
+        others: Tensor,
+        waits: Tensor | None = None,
+        between: Callable[[], None] | None = None,
     ) -> None:
-        """Answer, let victims go, let events happen, until every row has a decision or has ended.
+        """Answer, let victims go, let events happen; all rows are given as (B,) bool.
 
         Args:
-            yields: rows at which YIELD is played. advances: rows whose next event is due.
-            searches: rows at a query that have a new focus. others: further rows whose legal
-                actions may have changed.
+            yields: rows at which YIELD is played.
+            searches: rows at a query that have a new focus.
+            others: further rows whose legal actions may have changed.
+            waits: rows from which a page has been taken, so that the arriving one may fit.
+            between: called after each round.
         """
-        batch, asked = self.batch, self._none
+        asked = self._none
+        waits = self._none if waits is None else waits
+        rounds = 0
         while True:
-            answers, waits = self._yield(yields)
-            let_in = moves.fits(batch, waits, batch.slot_size[waits, -1], self.options)
-            self._admit(waits[let_in])
-            advances = torch.cat([advances, answers, waits[let_in]])
-            asks = self._advance(advances)
-            asked = torch.cat([asked, advances[asks]])
-            yields = self._forced(torch.cat([advances[~asks], waits[~let_in], others]))
-            if not len(yields):  # what has to be staged is staged at once
-                self._search(asked, searches)
-                yields = self._forced(torch.cat([asked, searches]))
+            asks, yields = self._round(yields, waits, others)
+            asked = asked | asks
+            waits = others = self._none
+            if between is not None:
+                between()
+            rounds += 1
+            if rounds == self._rounds or (self._rounds is None and not yields.any()):
+                self._search(asked, searches)  # what has to be staged is staged at once
+                yields = self._forced(asked | searches)
                 asked = searches = self._none
-            if not len(yields):
-                return
-            advances = others = self._none
+                if self._rounds is not None or not yields.any():
+                    return
 
-    def _yield(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Answer where a query is open, let the victim go elsewhere; return both kinds of rows."""
-        at_query = self.batch.at_query[rows]
-        answers, waits = rows[at_query], rows[~at_query]
-        if len(answers):
+    def _round(self, yields: Tensor, waits: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+        """Play YIELD and let one event that matters happen; rows that ask, rows that must yield."""
+        batch = self.batch
+        answers = yields & batch.at_query
+        gives_way = yields & ~batch.at_query
+        self._answer(self._select(answers))
+        self._let_victims_go(self._select(gives_way))
+        waits = waits | gives_way
+        let_in = self._admit(self._select(waits))
+        advances = answers | let_in | batch.due
+        asks = self._advance(self._select(advances))
+        return asks, self._forced((advances & ~asks) | (waits & ~let_in) | others)
+
+    def _answer(self, rows: Rows) -> None:
+        if not rows.is_empty:
             weight = self.options.reward.evidence
-            queries.answer(self.batch, self.log, answers, self._events, weight)
-        if len(waits):
-            moves.let_victims_go(self.batch, waits, self.options)
-        return answers, waits
+            queries.answer(self.batch, self.log, rows, self._events, weight)
 
-    def _advance(self, rows: Tensor) -> Tensor:
-        """Let events happen until one is not a page that fits; (b,) bool: it is a query."""
+    def _let_victims_go(self, rows: Rows) -> None:
+        if not rows.is_empty:
+            moves.let_victims_go(self.batch, rows, self.options)
+
+    def _admit(self, rows: Rows) -> Tensor:
+        """Let arriving pages in that fit, or that have been sent past; (B,) bool: it was so."""
+        if rows.is_empty:
+            return self._none
+        batch = self.batch
+        page, size = batch.slot_page[rows.index, -1], batch.slot_size[rows.index, -1]
+        is_past = page == EMPTY
+        fits = moves.fits(batch, rows, size, self.options) & ~is_past
+        comes_in = self._select(rows.mask(self._num_envs, fits))
+        if not comes_in.is_empty:
+            page, size = batch.slot_page[comes_in.index, -1], batch.slot_size[comes_in.index, -1]
+            moves.bring_in(batch, comes_in, page, size)
+        return rows.mask(self._num_envs, fits | is_past)
+
+    def _advance(self, rows: Rows) -> Tensor:
+        """Let events happen until one is not a page that fits; (B,) bool: it is a query."""
+        if rows.is_empty:
+            return self._none
         moves.let_in_what_fits(self.batch, rows, self._events, self.options)
-        return moves.next_event(self.batch, rows, self._events, self.options)
+        asks = moves.next_event(self.batch, rows, self._events, self.options)
+        return rows.mask(self._num_envs, asks)
 
     def _search(self, asked: Tensor, refocused: Tensor) -> None:
         """Open the queries that have just been asked, and stage for them and for a new focus."""
-        if len(asked):
-            queries.open_query(self.batch, self.log, asked, self._events)
-        rows = torch.cat([asked, refocused])
-        if len(rows):
-            is_new = torch.arange(len(rows), device=self._device) < len(asked)
+        opens, rows = self._select(asked), self._select(asked | refocused)
+        if not opens.is_empty:
+            queries.open_query(self.batch, self.log, opens, self._events)
+        if not rows.is_empty:
+            is_new = asked[rows.index]
             queries.search(self.batch, rows, is_new, self._tensors, self.options)
 
-    def _forced(self, rows: Tensor) -> Tensor:
-        """Show candidates and note what is legal; return the rows that can do nothing but YIELD."""
-        if not len(rows):
-            return rows
+    def _forced(self, changed: Tensor) -> Tensor:
+        """Show candidates and note what is legal; (B,) bool, rows that can do nothing but YIELD."""
+        rows = self._select(changed)
+        if rows.is_empty:
+            return self._none
         batch = self.batch
-        at_query = rows[batch.at_query[rows]]
-        if len(at_query):
+        at_query = self._select(changed & batch.at_query)
+        if not at_query.is_empty:
             queries.show_candidates(batch, at_query, self._events, self.options)
-        if 2 * len(rows) > self._num_envs:  # then to copy the rows costs more than it saves
-            self.mask = action_mask(batch.paging_state(), self.options)
-            mask = self.mask
-            has_choice = mask[:, 1:].any(dim=1)[rows]
+        if 2 * len(rows.index) > self._num_envs:  # to copy the rows would cost more than it saves
+            self.mask.copy_(action_mask(batch.paging_state(), self.options))
         else:
-            mask = action_mask(batch.paging_state(rows), self.options)
-            self.mask[rows] = mask
-            has_choice = mask[:, 1:].any(dim=1)
-        return rows[~has_choice & ~batch.ended[rows]]
+            self.mask[rows.index] = action_mask(batch.paging_state(rows.index), self.options)
+        return changed & ~self.has_choice & ~batch.ended
+
+    @property
+    def has_choice(self) -> Tensor:
+        """(B,) bool: something besides YIELD is legal."""
+        return self.mask[:, 1:].any(dim=1)

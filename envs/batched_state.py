@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from envs.batched_events import EventTensors
+from envs.batched_rows import Rows
 from memrl.memory.paging import EMPTY
 from memrl.state import PagingState
 
@@ -16,15 +18,25 @@ def _unchanged(block: Tensor) -> Tensor:
     return block
 
 
+def _range(block: Tensor) -> Tensor:
+    """0, 1, ... along the last axis of a block."""
+    return torch.arange(block.shape[-1], device=block.device)
+
+
 def _select(axis: int, rows: Tensor, block: Tensor) -> Tensor:
     return block.index_select(axis, rows)
+
+
+def _part(block: str, place: int) -> Any:
+    """A name for one row of a block; made anew at each use, so that blocks alone hold memory."""
+    return property(lambda batch: getattr(batch, block)[place])
 
 
 class EpisodeBatch:
     """What B episodes remember, one row each; changed in place.
 
-    Tensors that change together lie in one block, so that one indexed write changes them all; the
-    attributes are views of the blocks. What `PagingState` has too is explained there. (B,) int64
+    Tensors that change together lie in one block, so that one indexed write changes them all; their
+    names give views of the blocks. What `PagingState` has too is explained there. (B,) int64
     where nothing else is said.
 
     Args:
@@ -34,24 +46,56 @@ class EpisodeBatch:
         device: where the tensors live.
 
     Attributes:
-        fixed: (6, B) what an episode starts with: its number `episode`, `first_row` of its window
-            on the table's page axis, `num_events`, and more.
+        fixed: (7, B) what an episode starts with: its number `episode`, `first_row` of its window
+            on the table's page axis, `num_events`, `num_preloaded`, and more.
         counters: (10, B) what events and operations change, among them the `query` at hand;
             `num_hits`, the length of the present ranking; `result_page`, which K of it are shown;
-            `pages_in` and `stores`, pages brought into main context and stored so far.
-        flags: (4, B) bool: `ended`, the last event has been dealt with, and more.
+            `pages_in` and `stores`, pages brought into main context and stored so far (those
+            preloaded are not among them).
+        flags: (5, B) bool: `ended`, the last event has been dealt with; `due`, the next event
+            is to happen before anything else; and more.
         slots: (6, B, N) `slot_page` ... `slot_uses`. slot_retrieved: (B, N) bool.
         candidate_page, candidate_size: (B, K).
         needs: (B, R) what the query at hand needs, pages of the window, -1 padded. was_absent: (B,
             R) bool, outside main context when it was asked. was_staged: (B, R) bool, of those,
             shown as candidates since.
         archived: (B, W) bool.
-        archive_queue: (B, C) the last pages stored; store number s stands in column s % C, so that
-            the next store of a full archive finds the page to drop there. C is the archive's
-            capacity, or W when that is smaller, because then nothing is ever dropped.
+        archive_queue: (B, C) the last pages stored; store number s, preloaded pages counted first,
+            stands in column s % C, so that the next store of a full archive finds the page to drop
+            there. C is the archive's capacity, or W when that is smaller, because then nothing is
+            ever dropped.
         ranking: (B, W) pages in the order of the latest search; the first `num_hits` count.
         reward_terms: (B, num_terms) float64, not yet paid out.
     """
+
+    episode: Tensor = _part("fixed", 0)
+    document: Tensor = _part("fixed", 1)
+    first_page: Tensor = _part("fixed", 2)
+    first_row: Tensor = _part("fixed", 3)
+    num_pages: Tensor = _part("fixed", 4)
+    num_events: Tensor = _part("fixed", 5)
+    num_preloaded: Tensor = _part("fixed", 6)
+    clock: Tensor = _part("counters", 0)
+    pages_arrived: Tensor = _part("counters", 1)
+    queries_asked: Tensor = _part("counters", 2)
+    operations_used: Tensor = _part("counters", 3)
+    focus: Tensor = _part("counters", 4)
+    query: Tensor = _part("counters", 5)
+    num_hits: Tensor = _part("counters", 6)
+    result_page: Tensor = _part("counters", 7)
+    pages_in: Tensor = _part("counters", 8)
+    stores: Tensor = _part("counters", 9)
+    at_query: Tensor = _part("flags", 0)
+    focus_is_query: Tensor = _part("flags", 1)
+    ended: Tensor = _part("flags", 2)
+    more_candidates: Tensor = _part("flags", 3)
+    due: Tensor = _part("flags", 4)
+    slot_page: Tensor = _part("slots", 0)
+    slot_size: Tensor = _part("slots", 1)
+    slot_sequence: Tensor = _part("slots", 2)
+    slot_time_in: Tensor = _part("slots", 3)
+    slot_last_use: Tensor = _part("slots", 4)
+    slot_uses: Tensor = _part("slots", 5)
 
     def __init__(
         self,
@@ -69,9 +113,9 @@ class EpisodeBatch:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         limit = width if archival_capacity is None else min(archival_capacity, width)
-        self.fixed = zeros(6, num_envs)
+        self.fixed = zeros(7, num_envs)
         self.counters = zeros(10, num_envs)
-        self.flags = zeros(4, num_envs, dtype=torch.bool)
+        self.flags = zeros(5, num_envs, dtype=torch.bool)
         self.slots = zeros(6, num_envs, num_rows)
         self.slot_retrieved = zeros(num_envs, num_rows, dtype=torch.bool)
         self.candidate_page = zeros(num_envs, num_candidates) + EMPTY
@@ -83,49 +127,40 @@ class EpisodeBatch:
         self.archive_queue = zeros(num_envs, max(limit, 1))
         self.ranking = zeros(num_envs, width) + EMPTY
         self.reward_terms = zeros(num_envs, num_terms, dtype=torch.float64)
-        self._name_views()
         self.slot_page.fill_(EMPTY)
 
-    def _name_views(self) -> None:
-        (
-            self.episode,
-            self.document,
-            self.first_page,
-            self.first_row,
-            self.num_pages,
-            self.num_events,
-        ) = self.fixed
-        (
-            self.clock,
-            self.pages_arrived,
-            self.queries_asked,
-            self.operations_used,
-            self.focus,
-            self.query,
-            self.num_hits,
-            self.result_page,
-            self.pages_in,
-            self.stores,
-        ) = self.counters
-        self.at_query, self.focus_is_query, self.ended, self.more_candidates = self.flags
-        (
-            self.slot_page,
-            self.slot_size,
-            self.slot_sequence,
-            self.slot_time_in,
-            self.slot_last_use,
-            self.slot_uses,
-        ) = self.slots
+    def begin(self, rows: Rows, episode: Tensor, events: EventTensors) -> None:
+        """Put the given rows before the first event of episodes, (b,); it is due.
 
-    def begin(self, rows: Tensor, episode: Tensor, events: EventTensors) -> None:
-        """Empty the memory of the given rows and put them before the first event of episodes."""
-        self.fixed[:, rows] = events.episode[:, episode]
+        Only archival may hold pages then.
+        """
+        fixed = events.episode[:, episode]
+        rows.write_block(self.fixed, fixed)
         for block in (self.counters, self.flags, self.slots):
-            block[:, rows] = 0
-        self.slot_page[rows] = EMPTY
-        self.candidate_page[rows] = EMPTY
-        for tensor in (self.slot_retrieved, self.candidate_size, self.archived, self.reward_terms):
-            tensor[rows] = 0
+            rows.write_block(block, 0)
+        rows.write(self.slot_page, EMPTY)
+        rows.write(self.candidate_page, EMPTY)
+        for tensor in (self.slot_retrieved, self.candidate_size, self.reward_terms):
+            rows.write(tensor, 0)
+        preloaded = fixed[-1]
+        rows.write(self.pages_arrived, preloaded)
+        rows.write(self.archived, _range(self.archived) < preloaded[:, None])
+        rows.write(self.archive_queue, _range(self.archive_queue))  # the rest is not read
+        rows.write(self.due, 1)
+
+    def row_tensors(self) -> dict[str, tuple[Tensor, int]]:
+        """Every tensor that holds rows, by name, with the axis on which they lie."""
+        by_block = {name: (getattr(self, name), 1) for name in ("fixed", "counters", "flags")}
+        return by_block | {
+            "slots": (self.slots, 1),
+            **{
+                name: (getattr(self, name), 0)
+                for name in (
+                    *("slot_retrieved", "candidate_page", "candidate_size", "needs", "was_absent"),
+                    *("was_staged", "archived", "archive_queue", "ranking", "reward_terms"),
+                )
+            },
+        }
 
     def paging_state(self, rows: Tensor | None = None) -> PagingState:
         """Return what `memrl.observation` and `memrl.masks` read.
@@ -137,9 +172,9 @@ class EpisodeBatch:
             pick = pick_blocks = _unchanged
         else:
             pick, pick_blocks = partial(_select, 0, rows), partial(_select, 1, rows)
-        _, document, first_page, _, num_pages, _ = pick_blocks(self.fixed)
+        _, document, first_page, _, num_pages, *_ = pick_blocks(self.fixed)
         clock, arrived, asked, used, focus, *_ = pick_blocks(self.counters)
-        at_query, focus_is_query, _, more_candidates = pick_blocks(self.flags)
+        at_query, focus_is_query, _, more_candidates, _ = pick_blocks(self.flags)
         page, size, sequence, time_in, last_use, uses = pick_blocks(self.slots)
         return PagingState(
             document=document,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from envs.process import PagingProcess, Phase
+from envs.process import PagingProcess, Phase, options_for
 from memrl.actions import ActionLayout
 from memrl.episode_log import REWARD_TERMS, EpisodeLog
 from memrl.masks import action_mask
@@ -53,6 +53,9 @@ class LockstepPaging:
         table: the workload.
         options: options; fractions are resolved by this table unless they are resolved already.
         num_envs: B.
+
+    Raises:
+        ConfigurationError: for options that do not fit the table.
     """
 
     reward_names = REWARD_TERMS
@@ -60,8 +63,7 @@ class LockstepPaging:
     def __init__(self, table: EpisodeTable, options: PagingOptions, num_envs: int) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}.")
-        if not options.is_resolved:
-            options = options.resolved(**table.medians())
+        options = options_for(table, options)
         self.table = table
         self.options = options
         self.num_envs = num_envs

@@ -12,8 +12,8 @@ from gymnasium import spaces
 
 from envs.lockstep import LockstepPaging, Observation
 from envs.render import render_ansi, render_rgb
+from envs.spaces import observation_space
 from memrl.memory.tokens import count_tokens, truncate
-from memrl.observation import FEATURES, GLOBALS, LIMIT
 from memrl.observation_text import observation_text
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
@@ -43,7 +43,7 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
     | 1 | NEXT: stage the next K candidates | at a query, while there are more |
     | 2 | EVICT(row) | by `evict_scope`; the last row (the arriving page) by `admission` |
     | 2 + N | STORE(row): copy to archival | page not stored; by `store_scope` the victim or any |
-    | 2 + 2N | SEARCH(row): make the page the focus, stage again | at a query |
+    | 2 + 2N | SEARCH(row): make the page the focus (a use of it), stage again | at a query |
     | 2 + 3N | RETRIEVE(k): bring candidate k in, at the back of the queue | at a query |
 
     The mask of legal actions is in `observation["action_mask"]`, in `info["action_mask"]` and comes
@@ -113,27 +113,10 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
         self.options = self._lockstep.options
         self.layout = self._lockstep.layout
         self.action_space = spaces.Discrete(self.layout.num_actions)
-        self.observation_space: spaces.Dict = self._observation_space()  # type: ignore[assignment]
+        self.observation_space: spaces.Dict = observation_space(  # type: ignore[assignment]
+            self.layout, table.page_embedding.shape[1] if self.options.observe_embeddings else None
+        )
         self._is_running = False
-
-    def _observation_space(self) -> spaces.Dict:
-        num_rows, num_candidates = self.layout.num_rows, self.layout.num_candidates
-        shapes: dict[str, tuple[int, ...]] = {
-            "slots": (num_rows, len(FEATURES)),
-            "candidates": (num_candidates, len(FEATURES)),
-            "globals": (len(GLOBALS),),
-        }
-        if self.options.observe_embeddings:
-            dimension = self.table.page_embedding.shape[1]
-            shapes |= {
-                "slot_embeddings": (num_rows, dimension),
-                "candidate_embeddings": (num_candidates, dimension),
-                "focus_embedding": (dimension,),
-            }
-        boxes: dict[str, spaces.Space[Any]] = {
-            name: spaces.Box(-LIMIT, LIMIT, shape, np.float32) for name, shape in shapes.items()
-        }
-        return spaces.Dict(boxes | {"action_mask": spaces.MultiBinary(self.layout.num_actions)})
 
     # ------------------------------------------------------------------ Gymnasium
 

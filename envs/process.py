@@ -1,12 +1,17 @@
-"""The decision process of one episode: events, operations, rewards, on the paging core.
+"""The decision process of one episode: events and operations, on the paging core.
 
 `PagingProcess` owns the rules of what happens when an operation is carried out and which event
-comes next. What a policy sees is in `memrl.observation`, what it may do in `memrl.masks`; both are
-computed from the state that `write_state` fills in. Gymnasium's interface is in `envs.paging`.
+comes next. What an operation costs and what an answer earns is in `envs.scoring`. What a policy
+sees is in `memrl.observation`, what it may do in `memrl.masks`; both are computed from the state
+that `write_state` fills in. Gymnasium's interface is in `envs.paging`.
 
 Two kinds of decision point. *Under pressure* a page has arrived that does not fit; it waits in the
 last slot row and is the focus. *At a query* candidates are staged against the query, or against a
 page chosen with SEARCH, until YIELD answers and the evidence is paid.
+
+Three things are a use of a resident page: its retrieval, a query that ranks it first among the
+residents, and a SEARCH from it. The last tells a page retrieved just now from one that has been
+searched from, since the clock stands still within a query.
 
 A page that would not fit even an empty main context is truncated to the capacity on arrival.
 """
@@ -18,15 +23,45 @@ import enum
 import numpy as np
 import numpy.typing as npt
 
+from envs.scoring import EpisodeScore
 from envs.search import TableSearch
 from memrl.actions import Op
-from memrl.episode_log import REWARD_TERMS, AnsweredQuery, EpisodeLog
+from memrl.config import ConfigurationError
+from memrl.episode_log import EpisodeLog
 from memrl.memory.paging import EMPTY, PagingCore
 from memrl.options import PagingOptions
 from memrl.state import StateBuffer
 from memrl.table import EpisodeTable, Event
 
-_TERM = {name: position for position, name in enumerate(REWARD_TERMS)}
+
+def options_for(table: EpisodeTable, options: PagingOptions) -> PagingOptions:
+    """Options under which a table's episodes can be played.
+
+    Returns:
+        The options, with fractions resolved by this table unless they are resolved already.
+
+    Raises:
+        ConfigurationError: if an episode preloads more pages than archival holds.
+    """
+    if not options.is_resolved:
+        options = options.resolved(**table.medians())
+    preloaded, capacity = int(table.episode_num_preloaded.max()), options.archival_capacity
+    if capacity is not None and preloaded > capacity:
+        raise ConfigurationError(
+            f"archival_capacity is {capacity}, but an episode of workload "
+            f"{table.meta['workload']!r} begins with {preloaded} pages in archival: raise it, or "
+            "set it to null for no limit."
+        )
+    return options
+
+
+def window_page_tokens(table: EpisodeTable, options: PagingOptions, episode: int) -> list[int]:
+    """Tokens of the pages of an episode's window; with unit "tokens", cut to the capacity."""
+    page_tokens = table.page_tokens[table.episode_pages(episode)]
+    if options.unit == "tokens":
+        page_tokens = page_tokens.clip(max=int(options.capacity))
+    sizes: list[int] = page_tokens.tolist()
+    return sizes
 
 
 class Phase(enum.Enum):
@@ -53,15 +88,6 @@ class PagingProcess:
         self.table = table
         self.options = options
         self.event = 0  # index of the next event, and the number of events so far
-        self._cost = {
-            "store": options.reward.store,
-            "evict": options.reward.evict,
-            "retrieve": options.reward.retrieve,
-            "search": options.reward.search,
-            "next": options.reward.next,
-            "tokens": options.reward.tokens,
-            "illegal": options.reward.illegal,
-        }
 
     # ------------------------------------------------------------------ life of an episode
 
@@ -72,10 +98,7 @@ class PagingProcess:
         self.document = int(table.episode_document[episode])
         self.first_page = int(table.episode_first_page[episode])
         self.num_pages = int(table.episode_num_pages[episode])
-        page_tokens = table.page_tokens[table.episode_pages(episode)]
-        if options.unit == "tokens":
-            page_tokens = page_tokens.clip(max=int(options.capacity))
-        self.page_tokens: list[int] = page_tokens.tolist()
+        self.page_tokens = window_page_tokens(table, options, episode)
         self.core = PagingCore(
             capacity_tokens=int(options.capacity),
             num_slots=options.num_slots or 1,
@@ -83,23 +106,25 @@ class PagingProcess:
             if options.archival_capacity is None
             else int(options.archival_capacity),
         )
-        self.log = EpisodeLog()
+        num_preloaded = int(table.episode_num_preloaded[episode])
+        for page in range(num_preloaded):
+            self.core.preload(page, self._size(page))
+        self.score = EpisodeScore(table, episode, options.reward)
         self.phase = Phase.END
         self.event = 0
         self.queries_asked = 0
-        self.pages_arrived = 0
-        self.reward_terms = np.zeros(len(REWARD_TERMS))
-        self._absent: list[int] = []  # needs outside main context when the query was asked
-        self._absent_stored = 0
-        self._absent_staged: set[int] = set()
+        self.pages_arrived = num_preloaded
         self._begin_decision(arriving=EMPTY, query=None)
         self._advance()
 
     def take_reward_terms(self) -> npt.NDArray[np.float64]:
         """Return the reward terms, (len(REWARD_TERMS),), earned since the last call; clear them."""
-        terms = self.reward_terms
-        self.reward_terms = np.zeros(len(REWARD_TERMS))
-        return terms
+        return self.score.take_terms()
+
+    @property
+    def log(self) -> EpisodeLog:
+        """What has happened in the episode so far."""
+        return self.score.log
 
     def _advance(self) -> None:
         """Let events happen until one of them needs a decision, or the episode ends."""
@@ -137,12 +162,10 @@ class PagingProcess:
 
     def _ask(self, query: int) -> None:
         self.phase = Phase.QUERY
-        self._absent = []
         self._begin_decision(arriving=EMPTY, query=query)
         self.queries_asked += 1
-        self._absent = [page for page in self._needs() if not self.core.is_resident(page)]
-        self._absent_stored = sum(self.core.is_archived(page) for page in self._absent)
-        self._absent_staged = set()
+        core = self.core
+        self.score.ask(query, is_resident=core.is_resident, is_archived=core.is_archived)
         residents = self.core.queue
         if residents:
             self.core.touch(self._search().rank(residents, [])[0])
@@ -152,7 +175,7 @@ class PagingProcess:
 
     def apply(self, op: Op, argument: int) -> None:
         """Carry out a legal operation and go on to the next possible decision point."""
-        self.log.operations[op] += 1
+        self.score.count(op)
         if op is Op.YIELD:
             self.yield_()
             return
@@ -162,23 +185,23 @@ class PagingProcess:
         elif op is Op.STORE:
             self.core.store(self._page_at(argument))
             self._refresh_candidates()  # a full archive may have dropped one
-            self._charge("store")
+            self.score.charge("store")
         elif op is Op.SEARCH:
             self.focus_is_query = False
             self.focus_page = self.core.slot_page[argument]
+            self.core.touch(self.focus_page)
             self._stage()
-            self._charge("search")
+            self.score.charge("search")
         elif op is Op.NEXT:
             self.result_page += 1
             self._refresh_candidates()
-            self._charge("next")
+            self.score.charge("next")
         else:
             self._retrieve(self.candidates()[argument])
 
     def apply_illegal(self) -> None:
         """Count an illegal action, charge it, and act as YIELD."""
-        self.log.illegal += 1
-        self._charge("illegal")
+        self.score.refused()
         self.yield_()
 
     def yield_(self) -> None:
@@ -199,7 +222,7 @@ class PagingProcess:
             self.retrieved.discard(self._page_at(row))
             self.core.page_out(self._page_at(row))
             self._refresh_candidates()
-            self._charge("evict")
+            self.score.charge("evict")
         elif row == self.core.num_slots:  # the arriving page goes past main context
             self.arriving = EMPTY
             self._advance()
@@ -219,34 +242,16 @@ class PagingProcess:
         self.core.touch(page)
         self.retrieved.add(page)
         self._refresh_candidates()
-        tokens = self.page_tokens[page]
-        self.log.tokens_retrieved += tokens
-        self._charge("retrieve")
-        self._charge("tokens", tokens)
+        self.score.retrieved(self.page_tokens[page])
 
     def _answer(self) -> None:
-        needs, query = self._needs(), self.query
-        row = self.table.query_offset[self.document] + query
-        evidence = None
-        if self.table.query_pays[row]:
-            evidence = sum(self.core.is_resident(page) for page in needs) / len(needs)
-            self.reward_terms[_TERM["evidence"]] += self.options.reward.evidence * evidence
-        absent = max(len(self._absent), 1)
-        self.log.tokens_read += sum(self.page_tokens[page] for page in self.core.queue)
-        self.log.answers.append(
-            AnsweredQuery(
-                query=int(query or 0),
-                category=int(self.table.query_category[row]),
-                evidence=evidence,
-                absent=len(self._absent),
-                stored=self._absent_stored / absent,
-                staged=len(self._absent_staged) / absent,
-                retrieved=sum(page in self.retrieved for page in self._absent) / absent,
-            )
+        assert self.query is not None  # the phase says so
+        self.score.answer(
+            self.query,
+            is_resident=self.core.is_resident,
+            retrieved=self.retrieved,
+            resident_tokens=(self.page_tokens[page] for page in self.core.queue),
         )
-
-    def _charge(self, name: str, times: int = 1) -> None:
-        self.reward_terms[_TERM[f"cost/{name}"]] -= times * self._cost[name]
 
     # ------------------------------------------------------------------ staging
 
@@ -286,7 +291,7 @@ class PagingProcess:
         self._candidates = rows + [EMPTY] * (k - len(rows))
         sizes = [0 if page == EMPTY else self._size(page) for page in rows]
         self._candidate_sizes = sizes + [0] * (k - len(rows))
-        self._absent_staged.update(page for page in self._absent if page in rows)
+        self.score.show(rows)
 
     def _is_candidate(self, page: int) -> bool:
         if self.core.is_resident(page):
@@ -310,11 +315,6 @@ class PagingProcess:
 
     def _page_at(self, row: int) -> int:
         return self.slot_pages()[row]
-
-    def _needs(self) -> tuple[int, ...]:
-        if self.query is None:
-            return ()
-        return self.table.needs_in_window(self.episode, self.query)
 
     def write_state(self, buffer: StateBuffer, row: int) -> None:
         """Fill one row of a buffer with the present state, in the order of its columns."""

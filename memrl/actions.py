@@ -18,7 +18,7 @@ class Op(IntEnum):
     NEXT = 1  # stage the next K candidates
     EVICT = 2  # remove the page of a slot
     STORE = 3  # copy the page of a slot to archival
-    SEARCH = 4  # make the page of a slot the focus and stage again
+    SEARCH = 4  # make the page of a slot the focus, which is a use of it, and stage again
     RETRIEVE = 5  # bring a candidate into main context
 
 

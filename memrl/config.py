@@ -55,11 +55,46 @@ class ChatConfig:
 
 
 @dataclass(frozen=True)
+class NestedKvConfig:
+    """Nested key-value retrieval.
+
+    Attributes:
+        source: "generated" (needs no data), or "memgpt": the orderings of MemGPT's files for levels
+            0 to 5, and drawn ones over the same pairs for deeper levels.
+        levels: levels of nesting; level L takes L + 1 look-ups.
+        documents_per_level: generated or drawn documents of each level; of a file all are taken.
+        num_pairs: pairs of a generated document.
+        seed: of what is generated or drawn; the data stays the same for all training seeds.
+    """
+
+    source: Literal["generated", "memgpt"] = "generated"
+    levels: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
+    documents_per_level: int = 40
+    num_pairs: int = 140
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no chain could be made of."""
+        at_least(self, 1, "documents_per_level", "num_pairs")
+        levels = sorted(set(self.levels))
+        if not levels or len(levels) < len(self.levels) or levels[0] < 0:
+            raise ValueError(
+                f"levels must be different numbers of at least 0, got {list(self.levels)}."
+            )
+        if self.source == "generated" and levels[-1] >= self.num_pairs:
+            raise ValueError(
+                f"level {levels[-1]} needs more pairs than num_pairs {self.num_pairs}."
+            )
+
+
+@dataclass(frozen=True)
 class WorkloadConfig:
     """Which documents, and how they become episodes.
 
     Attributes:
-        name: "chat" (generated, needs no data) or "locomo".
+        name: "chat" (generated, needs no data), "locomo", or "nested_kv", where an episode is a
+            whole document whose pages are in archival from the start, so that `ask`,
+            `window_pages`, `max_queries` and the numbers of episodes do not apply.
         data_dir: folder laid out like the public data sets; None for the variable MEMRL_DATA.
         ask: "interleaved": each question at a random time after its evidence; "end": all of them
             after the last page of the window.
@@ -69,10 +104,11 @@ class WorkloadConfig:
         include_unanswerable: also ask questions that pay no evidence.
         correct_evidence, mask_wrong_answers: apply LoCoMo's errata.
         embedder: "hashing", a sentence-transformers model, or a folder with one.
-        chat: parameters of the generator.
+        chat: parameters of the generator of chats.
+        nested_kv: parameters of nested key-value retrieval.
     """
 
-    name: Literal["chat", "locomo"] = "chat"
+    name: Literal["chat", "locomo", "nested_kv"] = "chat"
     data_dir: str | None = None
     ask: Literal["interleaved", "end"] = "interleaved"
     window_pages: int = 150
@@ -85,6 +121,7 @@ class WorkloadConfig:
     mask_wrong_answers: bool = True
     embedder: str = "all-MiniLM-L6-v2"
     chat: ChatConfig = field(default_factory=ChatConfig)
+    nested_kv: NestedKvConfig = field(default_factory=NestedKvConfig)
 
     def __post_init__(self) -> None:
         """Refuse sizes that leave nothing to play."""
@@ -184,6 +221,7 @@ class EvaluationConfig:
         top_k: values of k for the retrieving heuristics.
         prior_thresholds: thresholds of the prior rule, as quantiles of the training pages' scores.
         store_offsets: offsets of the tuned control, in reward.
+        chain_thresholds: lexical scores from which chain search follows a candidate.
     """
 
     top_k: tuple[int, ...] = (1, 2, 3, 5)
@@ -191,10 +229,11 @@ class EvaluationConfig:
     store_offsets: tuple[float, ...] = (
         -0.08, -0.05, -0.03, -0.02, -0.015, -0.01, -0.005, 0.0, 0.01,
     )  # fmt: skip
+    chain_thresholds: tuple[float, ...] = (0.15, 0.2, 0.3)
 
     def __post_init__(self) -> None:
         """Refuse to try nothing."""
-        for name in ("top_k", "prior_thresholds", "store_offsets"):
+        for name in ("top_k", "prior_thresholds", "store_offsets", "chain_thresholds"):
             if not getattr(self, name):
                 raise ValueError(f"{name} must name at least one value to try.")
         if min(self.top_k) < 1:

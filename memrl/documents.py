@@ -59,6 +59,9 @@ class Query:
         answers: accepted gold answers; empty where the source has none or they are masked as wrong.
         answerable: False for questions that the document cannot answer; they pay no evidence.
         source_id: identifier in the source; for reports only.
+        route: pages of a chain of look-ups that leads to `needs`, in order: the query finds the
+            first, each one finds the next, the last one finds the evidence. They are no evidence
+            themselves, and hidden like `needs`.
     """
 
     text: str
@@ -67,6 +70,12 @@ class Query:
     answers: tuple[str, ...] = ()
     answerable: bool = True
     source_id: str = ""
+    route: tuple[int, ...] = ()
+
+    @property
+    def cited(self) -> tuple[int, ...]:
+        """Pages of `needs` and `route`, sorted: a window in which it is asked holds them all."""
+        return tuple(sorted({*self.needs, *self.route}))
 
     @property
     def pays_evidence(self) -> bool:
@@ -94,12 +103,15 @@ class Episode:
         num_pages: length of the window; pages arrive in order.
         queries: pairs (`num_arrived`, `query`): the query with index `query` in `Document.queries`
             is asked when `num_arrived` pages of the window have arrived; sorted by `num_arrived`.
+        num_preloaded: the first pages of the window that recall and archival hold from the start;
+            they count as arrived, and no event brings them.
     """
 
     document: int
     first_page: int
     num_pages: int
     queries: tuple[tuple[int, int], ...] = ()
+    num_preloaded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

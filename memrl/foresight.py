@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -67,3 +69,55 @@ def absent_needs(privileged: PrivilegedState) -> Tensor:
 def is_in(page: Tensor, pages: Tensor) -> Tensor:
     """Whether each page (B, M) is among the pages (B, R) of its episode; -1 never is."""
     return (page[..., None] == pages[:, None]).any(dim=-1) & (page != EMPTY)
+
+
+class RouteAhead(NamedTuple):
+    """How far the route of the query at hand has been followed.
+
+    Attributes:
+        last: (B,) the page of it in main context that stands nearest to the evidence, -1 for none.
+        target: (B,) the page after that, -1 when the evidence comes next or there is no route.
+        num_missing: (B,) float32, pages from the target to the end of the route.
+        has_route: (B,) bool.
+    """
+
+    last: Tensor
+    target: Tensor
+    num_missing: Tensor
+    has_route: Tensor
+
+
+def route_ahead(privileged: PrivilegedState) -> RouteAhead:
+    """Find the next page of each route; there is none once all evidence is in main context."""
+    route = privileged.route
+    open_ = (absent_needs(privileged) != EMPTY).any(dim=1)
+    is_resident = is_in(route, privileged.state.slot_page[:, :-1])
+    place = torch.arange(1, route.shape[1] + 1, device=route.device)
+    reached = (is_resident * place).amax(dim=1)  # pages up to and with `last`
+    none = torch.full_like(route[:, :1], EMPTY)
+    padded = torch.cat([none, route, none], dim=1)
+    last, target = (padded.gather(1, reached[:, None] + step)[:, 0] for step in (0, 1))
+    num_missing = ((route != EMPTY).sum(dim=1) - reached) * open_
+    return RouteAhead(
+        last=torch.where(open_, last, EMPTY),
+        target=torch.where(open_, target, EMPTY),
+        num_missing=num_missing.float(),
+        has_route=open_ & (route != EMPTY).any(dim=1),
+    )
+
+
+def pages_ahead(privileged: PrivilegedState, pages: Tensor) -> Tensor:
+    """Turns of the results until one of certain pages is shown.
+
+    Args:
+        privileged: the hidden truth of B episodes.
+        pages: (B, R), -1 padded.
+
+    Returns:
+        (B,) float32 number of NEXTs, 1 or more; inf where none of the pages comes later.
+    """
+    num_candidates = max(privileged.state.candidate_page.shape[1], 1)
+    place = torch.arange(privileged.ranking.shape[1], device=pages.device)
+    turns = (place // num_candidates - privileged.result_page[:, None]).float()
+    holds = is_in(privileged.ranking, pages) & (turns > 0)
+    return torch.where(holds, turns, torch.inf).amin(dim=1)

@@ -23,15 +23,17 @@ class QueryTimetable:
     Attributes:
         clock: (E, Q) int64, value of the clock when the query is asked, 0 for none.
         needs: (E, Q, R) int64, pages of the window that it needs, -1 padded.
+        route: (E, Q, R2) int64, pages of the window that lead to them, in order, -1 padded.
     """
 
     clock: Tensor
     needs: Tensor
+    route: Tensor
 
     @classmethod
     def from_table(cls, table: EpisodeTable, device: torch.device | str = "cpu") -> QueryTimetable:
         """Collect the timetable of every episode."""
-        rows: list[list[tuple[int, tuple[int, ...]]]] = []
+        rows: list[list[tuple[int, tuple[int, ...], tuple[int, ...]]]] = []
         for episode in range(table.num_episodes):
             offset = table.query_offset[table.episode_document[episode]]
             row = []
@@ -39,17 +41,21 @@ class QueryTimetable:
                 query = int(table.event_index[episode, event])
                 is_query = table.event_kind[episode, event] == Event.QUERY
                 if is_query and table.query_pays[offset + query]:
-                    row.append((event + 1, table.needs_in_window(episode, query)))
+                    needed = table.needs_in_window(episode, query)
+                    row.append((event + 1, needed, table.route_in_window(episode, query)))
             rows.append(row)
         num_queries = max(max(map(len, rows)), 1)
-        num_needs = max(table.query_needs.shape[1], 1)
         clock = torch.zeros((len(rows), num_queries), dtype=torch.int64)
-        needs = torch.full((len(rows), num_queries, num_needs), -1, dtype=torch.int64)
+        needs, route = (
+            torch.full((len(rows), num_queries, pages.shape[1]), -1, dtype=torch.int64)
+            for pages in (table.query_needs, table.query_route)
+        )
         for episode, row in enumerate(rows):
-            for position, (asked, pages) in enumerate(row):
+            for position, (asked, needed, passed) in enumerate(row):
                 clock[episode, position] = asked
-                needs[episode, position, : len(pages)] = torch.tensor(pages)
-        return cls(clock.to(device), needs.to(device))
+                needs[episode, position, : len(needed)] = torch.tensor(needed)
+                route[episode, position, : len(passed)] = torch.tensor(passed, dtype=torch.int64)
+        return cls(clock.to(device), needs.to(device), route.to(device))
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class PrivilegedState:
         state: what the observation is made from.
         needs: (B, R) pages that the query at hand needs, -1 padded; all -1 when it pays no
             evidence.
+        route: (B, R2) pages that lead to them, in order, -1 padded; all -1 without any.
         future_events: (B, Q) events from now until a later query is asked, 0 for none.
         future_needs: (B, Q, R) what those queries need, -1 padded.
         ranking: (B, W) all hits of the present staging, best first, -1 padded.
@@ -69,6 +76,7 @@ class PrivilegedState:
 
     state: PagingState
     needs: Tensor
+    route: Tensor
     future_events: Tensor
     future_needs: Tensor
     ranking: Tensor
@@ -104,11 +112,16 @@ def privileged_state(
     clock = timetable.clock[episode]  # (B, Q)
     needs = timetable.needs[episode]  # (B, Q, R)
     now = (clock == state.clock[:, None]) & state.at_query[:, None]
-    current = torch.where(now[..., None], needs, -1).amax(dim=1)  # at most one query asks at a time
+    # At most one query asks at a time.
+    current, route = (
+        torch.where(now[..., None], pages, -1).amax(dim=1)
+        for pages in (needs, timetable.route[episode])
+    )
     ahead = (clock - state.clock[:, None]).clamp(min=0)
     return PrivilegedState(
         state=state,
         needs=current,
+        route=route,
         future_events=ahead,
         future_needs=torch.where((ahead > 0)[..., None], needs, -1),
         ranking=ranking,

@@ -8,7 +8,10 @@ from typing import Any
 
 import gymnasium
 
-IDS = {"memrl/Conversation-v0": "memrl.registration:make_conversation"}
+IDS = {
+    "memrl/Conversation-v0": "memrl.registration:make_conversation",
+    "memrl/NestedKV-v0": "memrl.registration:make_nested_kv",
+}
 
 
 def register_envs() -> None:
@@ -29,6 +32,29 @@ def make_conversation(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, An
     Raises:
         TypeError: if `table` is something else, such as a path.
     """
+    return _make(table, "example_table", kwargs)
+
+
+def make_nested_kv(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """Make a `PagingEnv` over nested key-value retrieval.
+
+    Unless `options` are given, main context holds 8 pages, archival all, and a lexical search
+    shows 10 candidates at once; single fields can be given instead.
+
+    Args:
+        table: an `EpisodeTable`; None for a small set of generated chains, which needs no data.
+        kwargs: arguments of `PagingEnv`: `options` or its fields, `render_mode`.
+
+    Raises:
+        TypeError: if `table` is something else, such as a path.
+    """
+    if kwargs.get("options") is None:
+        defaults = {"capacity": 8, "archival_capacity": None}
+        kwargs = defaults | {"num_candidates": 10, "staging": "lexical"} | kwargs
+    return _make(table, "example_nested_kv_table", kwargs)
+
+
+def _make(table: Any, example: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
     from memrl.table import EpisodeTable
 
     envs = own_envs()
@@ -38,7 +64,7 @@ def make_conversation(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, An
             "memrl.table.EpisodeTable.load(path)."
         )
     if table is None:
-        table = envs.workloads.tables.example_table()
+        table = getattr(envs.workloads.tables, example)()
     env: gymnasium.Env[Any, Any] = envs.paging.PagingEnv(table, **kwargs)
     return env
 

@@ -6,9 +6,9 @@ int16 so that both environments rank alike. Nothing is embedded or scored in `st
 ids are kept beside the arrays, for rendering and reports only.
 
 Axes: D documents, P pages and Q queries over all documents, E episodes, T events of the longest
-episode, R needs of the neediest query. Pages of a document are stored one after the other, so page
-i of document d is row `page_offset[d] + i`; the score of a focus against it is
-`dense[score_base + i]` with `score_base` from `focus_score_base`.
+episode, R needs of the neediest query, R2 pages of the longest route. Pages of a document are
+stored one after the other, so page i of document d is row `page_offset[d] + i`; the score of a
+focus against it is `dense[score_base + i]` with `score_base` from `focus_score_base`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from safetensors.numpy import load_file, save_file
 
 from memrl.errors import MemrlError
 
-TABLE_VERSION = 1
+TABLE_VERSION = 2
 
 SURFACE = (
     "role",
@@ -96,11 +96,14 @@ class EpisodeTable:
         query_surface: (Q, len(QUERY_SURFACE)) float32.
         query_names: (Q,) int64, like `page_names`.
         query_needs: (Q, R) int32, page indices within the document, -1 padded.
+        query_route: (Q, R2) int32, pages that lead to the needs, in order, -1 padded.
         query_pays: (Q,) bool, whether evidence is defined and paid for the query.
         query_category: (Q,) int64, index into `text.categories`.
         dense, lexical: (S,) int16, scores x 32767 of every focus against every page of its
             document.
         episode_document, episode_first_page, episode_num_pages, episode_num_events: (E,) int64.
+        episode_num_preloaded: (E,) int64, the first pages of the window, which archival holds from
+            the start.
         event_kind, event_index: (E, T) int16, see `Event`; rows are 0-padded.
         text: what is not an array.
         meta: JSON-able provenance: version, workload, embedder, lexical statistics.
@@ -120,6 +123,7 @@ class EpisodeTable:
     query_surface: npt.NDArray[np.float32]
     query_names: npt.NDArray[np.int64]
     query_needs: npt.NDArray[np.int32]
+    query_route: npt.NDArray[np.int32]
     query_pays: npt.NDArray[np.bool_]
     query_category: npt.NDArray[np.int64]
     dense: npt.NDArray[np.int16]
@@ -128,6 +132,7 @@ class EpisodeTable:
     episode_first_page: npt.NDArray[np.int64]
     episode_num_pages: npt.NDArray[np.int64]
     episode_num_events: npt.NDArray[np.int64]
+    episode_num_preloaded: npt.NDArray[np.int64]
     event_kind: npt.NDArray[np.int16]
     event_index: npt.NDArray[np.int16]
     text: TableText
@@ -161,10 +166,16 @@ class EpisodeTable:
 
     def needs_in_window(self, episode: int, query: int) -> tuple[int, ...]:
         """Pages that a query of the episode's document needs, as indices in the window."""
-        document = self.episode_document[episode]
-        needs = self.query_needs[self.query_offset[document] + query]
+        return self._in_window(self.query_needs, episode, query)
+
+    def route_in_window(self, episode: int, query: int) -> tuple[int, ...]:
+        """Pages that lead to what a query needs, in order, as indices in the window."""
+        return self._in_window(self.query_route, episode, query)
+
+    def _in_window(self, pages: npt.NDArray[np.int32], episode: int, query: int) -> tuple[int, ...]:
+        row = pages[self.query_offset[self.episode_document[episode]] + query]
         first = int(self.episode_first_page[episode])
-        return tuple(int(need) - first for need in needs if need >= 0)
+        return tuple(int(page) - first for page in row if page >= 0)
 
     def medians(self) -> dict[str, float]:
         """Medians over this table's episodes that `PagingOptions.resolved` takes fractions of."""

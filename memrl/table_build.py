@@ -22,7 +22,7 @@ from memrl.cache import move_aside
 from memrl.documents import Document, Episode
 from memrl.memory.bm25 import Bm25Statistics, bm25_scores
 from memrl.memory.embedders import Embedder
-from memrl.memory.scores import quantize_scores
+from memrl.memory.scores import exact_scores, quantize_scores
 from memrl.memory.tokens import count_tokens
 from memrl.surface import speaker_index, speakers_named, text_surface
 from memrl.table import (
@@ -39,6 +39,11 @@ from memrl.table import (
 def fit_lexical_statistics(documents: Sequence[Document]) -> Bm25Statistics:
     """Fit idf and length statistics on the pages of the training documents."""
     return Bm25Statistics.fit([page.rendered for doc in documents for page in doc.pages])
+
+
+def lexical_hash(statistics: Bm25Statistics) -> str:
+    """What a table keeps of its lexical statistics: `meta["lexical_sha256"]`."""
+    return _sha256(statistics.to_dict())
 
 
 def build_table(
@@ -84,7 +89,8 @@ def build_table(
             [text_surface(text) for text in query_texts], dtype=np.float32
         ).reshape(-1, len(QUERY_SURFACE)),
         **_speakers(documents),
-        query_needs=_needs(documents),
+        query_needs=_padded([q.needs for doc in documents for q in doc.queries]),
+        query_route=_padded([q.route for doc in documents for q in doc.queries]),
         query_pays=np.array(
             [q.pays_evidence for doc in documents for q in doc.queries], dtype=bool
         ),
@@ -105,7 +111,7 @@ def build_table(
             "version": TABLE_VERSION,
             "workload": name,
             "embedder": embedder.name,
-            "lexical_sha256": _sha256(statistics.to_dict()),
+            "lexical_sha256": lexical_hash(statistics),
         },
     )
 
@@ -175,17 +181,27 @@ def _check_episodes(documents: Sequence[Document], episodes: Sequence[Episode]) 
                 f"Episode {number} spans pages {episode.first_page}..{end} of document "
                 f"{document.document_id!r}, which has {len(document.pages)}."
             )
-        for _, query in episode.queries:
+        if not 0 <= episode.num_preloaded <= episode.num_pages:
+            raise ValueError(
+                f"Episode {number} preloads {episode.num_preloaded} pages of a window of "
+                f"{episode.num_pages}."
+            )
+        for num_arrived, query in episode.queries:
+            if num_arrived < episode.num_preloaded:
+                raise ValueError(
+                    f"Episode {number} asks query {query} after {num_arrived} pages, but "
+                    f"{episode.num_preloaded} are preloaded and count as arrived."
+                )
             if not 0 <= query < len(document.queries):
                 raise ValueError(
                     f"Episode {number} asks query {query} of document {document.document_id!r}, "
                     f"which has {len(document.queries)}."
                 )
-            needs = document.queries[query].needs
-            if any(not episode.first_page <= need < end for need in needs):
+            cited = document.queries[query].cited
+            if any(not episode.first_page <= page < end for page in cited):
                 raise ValueError(
                     f"Episode {number} asks query {query} of document {document.document_id!r}, "
-                    "whose needs lie outside the window."
+                    "whose needs or route lie outside the window."
                 )
 
 
@@ -211,7 +227,7 @@ def _scores(
         base += len(queries) * len(pages)
         questions = [query.text for query in document.queries]
         for focus_vectors, focus_texts in ((pages, texts), (queries, questions)):
-            dense.append(quantize_scores(focus_vectors @ pages.T).ravel())
+            dense += [quantize_scores(exact_scores(pages, vector)) for vector in focus_vectors]
             lexical.append(quantize_scores(bm25_scores(focus_texts, texts, statistics)).ravel())
     return {
         "page_score_base": np.array(page_base, dtype=np.int64),
@@ -250,22 +266,25 @@ def _speakers(documents: Sequence[Document]) -> dict[str, Any]:
     }
 
 
-def _needs(documents: Sequence[Document]) -> npt.NDArray[np.int32]:
-    queries = [query for document in documents for query in document.queries]
-    width = max((len(query.needs) for query in queries), default=0)
-    needs = np.full((len(queries), max(width, 1)), -1, dtype=np.int32)
-    for row, query in enumerate(queries):
-        needs[row, : len(query.needs)] = query.needs
-    return needs
+def _padded(pages: Sequence[tuple[int, ...]]) -> npt.NDArray[np.int32]:
+    """One row each, at least one column wide, -1 where there is no page."""
+    width = max(map(len, pages), default=0)
+    rows = np.full((len(pages), max(width, 1)), -1, dtype=np.int32)
+    for row, own in zip(rows, pages, strict=True):
+        row[: len(own)] = own
+    return rows
 
 
 def _events(episodes: Sequence[Episode]) -> dict[str, Any]:
-    """Event rows: pages in order, each query right after its `num_arrived`-th page."""
+    """Event rows: pages in order, each query right after its `num_arrived`-th page.
+
+    Preloaded pages have arrived before the first event.
+    """
     rows = []
     for episode in episodes:
         row = []
         asked = 0
-        for arrived in range(episode.num_pages + 1):
+        for arrived in range(episode.num_preloaded, episode.num_pages + 1):
             while asked < len(episode.queries) and episode.queries[asked][0] == arrived:
                 row.append((Event.QUERY, episode.queries[asked][1]))
                 asked += 1
@@ -285,6 +304,7 @@ def _events(episodes: Sequence[Episode]) -> dict[str, Any]:
         "episode_first_page": np.array([e.first_page for e in episodes], dtype=np.int64),
         "episode_num_pages": np.array([e.num_pages for e in episodes], dtype=np.int64),
         "episode_num_events": np.array([len(row) for row in rows], dtype=np.int64),
+        "episode_num_preloaded": np.array([e.num_preloaded for e in episodes], dtype=np.int64),
         "event_kind": kind,
         "event_index": index,
     }

@@ -5,7 +5,8 @@
 The program itself only forks, so that a thousand writers need not import everything a thousand
 times. PAGE is the first that a writer may store. It says `pid N` first, then `+ FIRST LAST` after
 storing those pages, `? PAGE` before and `- PAGE` after deleting one; when the kernel has ended it,
-the program says `dead`.
+the program says `dead`. A writer of the kind "memory" says `= HASH EDITS PAGES` after each change
+of main context: what of it is saved, the edits of its block, the pages seen.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ import os
 import random
 import sys
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
+from memrl.memory import live
 from memrl.memory.archival import ArchivalStore, NewEntry
+from memrl.memory.blocks import Block
 from memrl.memory.embedders import HashingEmbedder
+from memrl.memory.live import Memory
+from memrl.memory.queue_manager import NewPage
 from memrl.memory.recall import RecallPage, RecallStore
+from memrl.memory.window import Window
 
 TIME = datetime(2024, 3, 5, tzinfo=UTC)
 DIMENSION = 64
@@ -62,6 +69,49 @@ def write(kind: str, path: Path, seed: int, next_page: int) -> None:
             say(f"- {victim}")
 
 
+def hash_of(memory: Memory) -> str:
+    """Short hash of what is saved of main context."""
+    return sha256(memory.main.saved().to_json().encode()).hexdigest()[:16]
+
+
+def edits_of(memory: Memory) -> int:
+    """How often the block was edited: it says so."""
+    return int(memory.main.working["human"].text)
+
+
+def open_memory(path: Path) -> Memory:
+    """A memory whose queue flushes often."""
+    return live.open(
+        path,
+        embedder=HashingEmbedder(DIMENSION),
+        blocks=[Block("human", "0")],
+        window=Window(700, working_tokens=60, summary_tokens=100),
+    )
+
+
+def live_on(path: Path, seed: int) -> None:
+    """Append, edit, evict and retrieve without end."""
+    rng = random.Random(seed)
+    memory = open_memory(path)
+    while True:
+        edits, core = edits_of(memory), memory.main.core
+        seen = core.counts.pages_seen
+        kind = rng.choice(["append"] * 3 + ["edit"] * 3 + ["evict", "retrieve", "extend", "store"])
+        if kind == "append":
+            memory.append(text_of(seen), "user", time=TIME)
+        elif kind == "extend":
+            memory.extend(NewPage(text_of(seen + n), "user", time=TIME) for n in range(20))
+        elif kind == "edit":
+            old, new = str(edits), str(edits + 1)
+            arguments = {"name": "human", "old_content": old, "new_content": new}
+            assert memory.call("core_memory_replace", arguments).status == "ok"
+        elif kind == "store":
+            memory.call("archival_memory_insert", {"content": text_of(seen)})
+        elif seen:
+            memory.call(kind, {"page_id": rng.randrange(seen)})
+        say(f"= {hash_of(memory)} {edits_of(memory)} {core.counts.pages_seen}")
+
+
 def main() -> None:
     """Fork a writer for every line of the input."""
     with ArchivalStore(None, HashingEmbedder(DIMENSION)) as store:  # fills the caches to inherit
@@ -72,6 +122,8 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             say(f"pid {os.getpid()}")
+            if kind == "memory":
+                live_on(Path(path), int(seed))
             write(kind, Path(path), int(seed), int(page))
         os.waitpid(child, 0)
         say("dead")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from memrl.errors import MemrlError
+from memrl.memory.external import RecallPage
 from memrl.memory.results import Hit, SearchPage
+from memrl.memory.saved_context import SavedContext
 
 
 def one_page(hits: list[Hit], page: int, page_size: int) -> SearchPage:
@@ -14,34 +16,44 @@ def one_page(hits: list[Hit], page: int, page_size: int) -> SearchPage:
     return SearchPage(tuple(hits[first : first + page_size]), len(hits), page, page_size)
 
 
+def _hit(page: RecallPage) -> Hit:
+    return Hit(page.page_id, page.text, page.time, page.role)
+
+
 class ListRecall:
     """A match holds every word of the query; in order of arrival."""
 
     def __init__(self) -> None:
-        self.hits: dict[int, Hit] = {}
-        self.page_tokens: dict[int, int] = {}
+        self.pages: dict[int, RecallPage] = {}
+        self.context: SavedContext | None = None
         self.is_broken = False
 
-    def append(
-        self, page_id: int, text: str, *, role: str, time: datetime, page_tokens: int
-    ) -> None:
-        self._check()
-        assert page_id not in self.hits
-        assert time.tzinfo is not None
-        self.hits[page_id] = Hit(page_id, text, time, role)
-        self.page_tokens[page_id] = page_tokens
+    def append(self, page: RecallPage, context: SavedContext) -> None:
+        self.extend([page])
+        self.context = context
 
-    def get(self, page_ids: Sequence[int]) -> list[Hit]:
+    def extend(self, pages: Iterable[RecallPage]) -> None:
         self._check()
-        return [self.hits[page_id] for page_id in page_ids]
+        for page in pages:
+            assert page.page_id not in self.pages
+            assert page.time.tzinfo is not None
+            self.pages[page.page_id] = page
+
+    def save_context(self, context: SavedContext) -> None:
+        self._check()
+        self.context = context
+
+    def get(self, page_ids: Sequence[int]) -> list[RecallPage]:
+        self._check()
+        return [self.pages[page_id] for page_id in page_ids]
 
     def search(self, query: str, *, page: int, page_size: int, roles: Sequence[str]) -> SearchPage:
         self._check()
         words = query.lower().split()
         hits = [
-            hit
-            for hit in self.hits.values()
-            if hit.role in roles and all(word in hit.text.lower() for word in words)
+            _hit(stored)
+            for stored in self.pages.values()
+            if stored.role in roles and all(word in stored.text.lower() for word in words)
         ]
         return one_page(hits, page, page_size)
 
@@ -50,9 +62,9 @@ class ListRecall:
     ) -> SearchPage:
         self._check()
         hits = [
-            hit
-            for hit in self.hits.values()
-            if hit.role in roles and start <= hit.time.date().isoformat() <= end
+            _hit(stored)
+            for stored in self.pages.values()
+            if stored.role in roles and start <= stored.time.date().isoformat() <= end
         ]
         return one_page(hits, page, page_size)
 

@@ -24,6 +24,12 @@ def other_needs(table: EpisodeTable, rng: np.random.Generator) -> EpisodeTable:
     return dataclasses.replace(table, query_needs=needs, query_pays=pays)
 
 
+def other_routes(table: EpisodeTable, rng: np.random.Generator) -> EpisodeTable:
+    """Other pages lead to what the queries need, in other numbers."""
+    pages = rng.integers(-1, np.diff(table.page_offset).min(), (len(table.query_route), 3))
+    return dataclasses.replace(table, query_route=pages.astype(np.int32))
+
+
 def other_pays(table: EpisodeTable, rng: np.random.Generator) -> EpisodeTable:
     """Half of the queries that pay evidence pay none."""
     return dataclasses.replace(
@@ -62,6 +68,7 @@ LABEL_CHANGES = {
     change.__name__: change
     for change in (
         other_needs,
+        other_routes,
         other_pays,
         other_categories,
         other_answers,
@@ -116,7 +123,8 @@ class _Future:
         self.document = int(table.episode_document[episode])
         kinds = table.event_kind[episode, :num_events]
         index = table.event_index[episode, :num_events]
-        self.seen = np.sort(index[kinds == Event.MESSAGE])
+        preloaded = np.arange(table.episode_num_preloaded[episode])
+        self.seen = np.concatenate([preloaded, np.sort(index[kinds == Event.MESSAGE])])
         asked = index[kinds == Event.QUERY]
         self.hidden_pages = np.ones(len(table.page_tokens), dtype=bool)
         self.hidden_pages[table.episode_pages(episode).start + self.seen] = False

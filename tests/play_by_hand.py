@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,3 +61,17 @@ def apples(*times: int, needs: tuple[int, ...] = (0,)) -> EpisodeTable:
     for number in range(len(times)):
         table = with_scores(table, query=number, dense=[0.9, 0.5, 0.8, 0.3, 0.2, 0.1])
     return table
+
+
+def chain_table() -> EpisodeTable:
+    """Page 0 leads to page 1, and that to page 2, which is needed; the query ranks 0, 2, 1.
+
+    With page 0 as the focus the ranking is 1, 2; with page 1 it is 2; with page 3 it is 2, 1, 0.
+    """
+    table = table_of(TEXTS, [(6, Query("what about the apple?", (2,), route=(0, 1)))])
+    table = with_scores(table, query=0, dense=[0.9, 0.5, 0.8, 0.3, 0.2, 0.1])
+    dense = table.dense.copy()
+    for focus, scores in ((0, [9, 8, 7]), (1, [7, 9, 8]), (3, [7, 8, 9])):
+        begin = int(table.page_score_base[0]) + focus * len(TEXTS)
+        dense[begin : begin + 3] = np.array(scores) * 3000
+    return replace(table, dense=dense)

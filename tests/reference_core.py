@@ -39,6 +39,10 @@ class ModelCore:
         self.size[page] = size
         self.journal.append(("see", page))
 
+    def preload(self, page: int, size: int) -> None:
+        self.see(page, size)
+        self.archive.append(page)
+
     def page_in(self, page: int) -> None:
         self.main.append(page)
         self.slots[min(set(range(self.num_slots)) - set(self.slots))] = page
@@ -79,6 +83,7 @@ class ModelCore:
 class ModelWorld:
     """One episode of a table, as lists."""
 
+    num_preloaded: int
     page_tokens: list[int]
     speaker: list[int]
     events: list[tuple[str, int]]
@@ -116,6 +121,7 @@ class ModelWorld:
         rows = table.query_needs[q0:q1].tolist()
         events = zip(table.event_kind[episode], table.event_index[episode], strict=True)
         return cls(
+            num_preloaded=int(table.episode_num_preloaded[episode]),
             page_tokens=table.page_tokens[window].tolist(),
             speaker=table.page_speaker[window].tolist(),
             events=[

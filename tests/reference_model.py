@@ -47,6 +47,8 @@ class ModelEpisode:
         self.archived_then: list[int] = []
         self.shown: set[int] = set()  # candidates shown since then
         self.terms: dict[str, float] = {}
+        for page in range(world.num_preloaded):
+            self.core.preload(page, self._size(page))
         self._next_event()
         self._skip_forced()
 
@@ -140,6 +142,7 @@ class ModelEpisode:
             self.core.store(self.rows()[row])
             self._pay("cost/store", -reward.store)
         elif op is Op.SEARCH:
+            self.uses[self.core.slots[row]].append(self.passed)
             self._stage(("page", self.core.slots[row]))
             self._pay("cost/search", -reward.search)
         elif op is Op.RETRIEVE:
@@ -212,8 +215,7 @@ class ModelEpisode:
                 self._arrive(index)
 
     def _arrive(self, page: int) -> None:
-        in_pages = self.options.unit == "pages"
-        self.core.see(page, 1 if in_pages else self.tokens(page))
+        self.core.see(page, self._size(page))
         if self.core.fits(page):
             self._page_in(page)
         else:
@@ -233,6 +235,9 @@ class ModelEpisode:
     def _page_in(self, page: int) -> None:
         self.core.page_in(page)
         self.came_in[page], self.uses[page] = self.passed, []
+
+    def _size(self, page: int) -> int:
+        return 1 if self.options.unit == "pages" else self.tokens(page)
 
     def tokens(self, page: int) -> int:
         """Tokens that a page takes in main context, where it may stand truncated."""

@@ -13,6 +13,7 @@ from envs.lockstep import LockstepPaging
 from envs.process import Phase
 from envs.search import TableSearch
 from memrl.actions import Op
+from memrl.memory.paging import EMPTY
 from memrl.table import Event
 
 
@@ -34,6 +35,11 @@ class SlowGains:
         self.needs = self._needs_now()
         core = self.process.core
         self.absent = {page for page in self.needs if not core.is_resident(page)}
+        route = self._route_now() if self.absent else ()
+        resident = [step for step, page in enumerate(route) if core.is_resident(page)]
+        self.before = route[resident[-1]] if resident else EMPTY
+        self.left = list(route[resident[-1] + 1 :] if resident else route)
+        self.has_route = bool(route)
 
     # ------------------------------------------------------------------ the truth
 
@@ -57,6 +63,11 @@ class SlowGains:
         if self.process.phase is not Phase.QUERY or self.process.query is None:
             return ()
         return self._paying_needs(self.process.query)
+
+    def _route_now(self) -> tuple[int, ...]:
+        if not self.needs or self.process.query is None:
+            return ()
+        return self.table.route_in_window(self.process.episode, self.process.query)
 
     def _share(self) -> float:
         return self.reward.evidence / len(self.needs)
@@ -91,16 +102,26 @@ class SlowGains:
             if page in needs and place < ahead <= kept_events
         )
 
+    def covers(self, page: int) -> float:
+        """What a page brings once it is retrieved: evidence, or the rest of the route to it."""
+        if page in self.absent:
+            return self._share()
+        if self.left and page == self.left[0]:
+            worth = self._share()
+            for _ in self.left:  # from this page a search for the next, or for the evidence
+                worth -= self.reward.search
+                worth -= self.reward.retrieve
+            return max(0.0, worth)
+        return 0.0
+
     def _held(self, pages: Iterable[int]) -> float:
-        """The share of an absent need among candidates, less retrieving it."""
-        if not self.absent & set(pages):
-            return 0.0
-        return max(0.0, self._share() - self.reward.retrieve)
+        """The best that retrieving one of these candidates brings, less its cost."""
+        return max([0.0, *(self.covers(page) - self.reward.retrieve for page in pages)])
 
     def _restaged(self, pages: Iterable[int]) -> float:
         """What showing these candidates gains over the present ones, which are given up."""
-        present = self._held(self.process.candidates())
-        return self.staging_realization * (self._held(pages) - present)
+        realization = 1.0 if self.has_route else self.staging_realization
+        return realization * (self._held(pages) - self._held(self.process.candidates()))
 
     def _reachable(self, page: int) -> bool:
         return self.options.stage_from == "both" or self.process.core.is_archived(page)
@@ -123,14 +144,13 @@ class SlowGains:
             return 0.0
         if op is Op.NEXT:
             k, shown = self.options.num_candidates, process.result_page + 1
-            pages = process.ranking[shown * k : (shown + 1) * k]
-            return self._restaged(filter(self._reachable, pages)) - reward.next
+            pages = filter(self._reachable, process.ranking[shown * k : (shown + 1) * k])
+            return self._restaged(pages) - reward.next
         if op is Op.RETRIEVE:
             page = process.candidates()[argument]
             lost = sum(self.loss(victim) for victim in process.core.victims_for(page))
-            covers = self._share() if page in self.absent else 0.0
             tokens = reward.tokens * process.page_tokens[page]
-            return covers - lost - reward.retrieve - tokens
+            return self.covers(page) - lost - reward.retrieve - tokens
         page = process.slot_pages()[argument]
         if op is Op.STORE:
             return self.realization * self.stored_value(page) - reward.store

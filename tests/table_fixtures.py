@@ -101,8 +101,23 @@ def made_up_document(rng: np.random.Generator, name: str, num_pages: int) -> Doc
     return Document(name, pages, tuple(queries), SPEAKERS)
 
 
+def with_routes(document: Document, rng: np.random.Generator, most: int) -> Document:
+    """Lead half of a document's queries to their needs by up to `most` other pages each."""
+    queries = []
+    for query in document.queries:
+        others = np.setdiff1d(np.arange(len(document.pages)), query.needs)
+        length = int(rng.integers(1, most + 1)) * int(rng.integers(2))
+        route = rng.permutation(others)[:length].tolist()
+        queries.append(dataclasses.replace(query, route=tuple(route)))
+    return dataclasses.replace(document, queries=tuple(queries))
+
+
 def made_up_episode(
-    rng: np.random.Generator, documents: Sequence[Document], num_pages: int, num_queries: int
+    rng: np.random.Generator,
+    documents: Sequence[Document],
+    num_pages: int,
+    num_queries: int,
+    num_preloaded: int = 0,
 ) -> Episode:
     """Draw a window and queries whose needs lie inside it; several may come at one time."""
     number = int(rng.integers(len(documents)))
@@ -111,11 +126,12 @@ def made_up_episode(
     inside = [
         i
         for i, query in enumerate(document.queries)
-        if all(first <= need < first + num_pages for need in query.needs)
+        if all(first <= page < first + num_pages for page in query.cited)
     ]
     chosen = rng.choice(inside, min(num_queries, len(inside)), replace=False).tolist()
-    times = sorted(int(time) for time in rng.integers(0, num_pages + 1, len(chosen)))
-    return Episode(number, first, num_pages, tuple(zip(times, chosen, strict=True)))
+    times = sorted(int(time) for time in rng.integers(num_preloaded, num_pages + 1, len(chosen)))
+    queries = tuple(zip(times, chosen, strict=True))
+    return Episode(number, first, num_pages, queries, num_preloaded)
 
 
 def coarse_scores(table: EpisodeTable, rng: np.random.Generator) -> EpisodeTable:
@@ -138,15 +154,26 @@ def small_table(
     num_episodes: int = 8,
     num_queries: int = 5,
     coarse: bool = False,
+    most_preloaded: int = 0,
+    longest_route: int = 0,
 ) -> EpisodeTable:
-    """Build a table of made-up documents; windows leave out up to 3 pages of their document."""
+    """Build a table of made-up documents; windows leave out up to 3 pages of their document.
+
+    Every second episode begins with up to `most_preloaded` pages in archival. Routes, which half of
+    the queries have then, are up to `longest_route` pages long.
+    """
     rng = np.random.default_rng(seed)
     documents = [made_up_document(rng, f"doc{d}", num_pages) for d in range(num_documents)]
+    if longest_route:
+        documents = [with_routes(document, rng, longest_route) for document in documents]
     shortest = max(1, num_pages - 3)
     episodes = [
         made_up_episode(rng, documents, int(rng.integers(shortest, num_pages + 1)), num_queries)
         for _ in range(num_episodes)
     ]
+    for number in range(0, num_episodes if most_preloaded else 0, 2):
+        length, preloaded = episodes[number].num_pages, int(rng.integers(1, most_preloaded + 1))
+        episodes[number] = made_up_episode(rng, documents, length, num_queries, preloaded)
     statistics = fit_lexical_statistics(documents)
     table = build_table(documents, episodes, HashingEmbedder(16), statistics, name="made up")
     return coarse_scores(table, rng) if coarse else table
@@ -216,6 +243,16 @@ def option_fields(draw: Any, table_pages: int) -> dict[str, Any]:
         "time_scale": draw(st.sampled_from([1.0, 10.0, 100.0])),
         "reward": draw(st.sampled_from([REWARD, DEFAULT_REWARD])),
     }
+
+
+def with_room(options: PagingOptions, table: EpisodeTable) -> PagingOptions:
+    """Options that just hold what the table preloads, where they would not."""
+    preloaded, capacity = int(table.episode_num_preloaded.max()), options.archival_capacity
+    if isinstance(capacity, float):
+        capacity = options.resolved(**table.medians()).archival_capacity
+    if capacity is None or capacity >= preloaded:
+        return options
+    return dataclasses.replace(options, archival_capacity=preloaded)
 
 
 @st.composite

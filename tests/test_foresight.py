@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,14 @@ from table_fixtures import random_action, small_table
 from torch import Tensor
 
 from envs.lockstep import LockstepPaging
-from memrl.foresight import absent_needs, future_value, is_in, shares
+from memrl.foresight import (
+    absent_needs,
+    future_value,
+    is_in,
+    pages_ahead,
+    route_ahead,
+    shares,
+)
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
 from memrl.state import PagingState
@@ -35,6 +43,7 @@ def truth(
     later: list[Queries],
     *,
     needs: list[tuple[int, ...]] | None = None,
+    routes: list[tuple[int, ...]] | None = None,
     state: PagingState | None = None,
 ) -> PrivilegedState:
     """Episodes with these later queries, as (events from now, needs), and these present needs."""
@@ -44,6 +53,7 @@ def truth(
     return PrivilegedState(
         state=state or stack([hand_state([0])] * batch),
         needs=padded([[row] for row in needs or [()] * batch])[:, 0],
+        route=padded([[row] for row in routes or [()] * batch])[:, 0],
         future_events=torch.tensor(ahead),
         future_needs=padded([[pages for _, pages in row] for row in later]),
         ranking=torch.full((batch, 8), -1),
@@ -183,35 +193,73 @@ def test_values_equal_the_slow_ones_on_random_timetables() -> None:
     assert nonzero > 30
 
 
+def test_a_route_goes_on_after_its_last_page_in_main_context() -> None:
+    state = hand_state([6, 2, -1])
+    states = stack([state] * 5)
+    routes = [(2, 6, 5, 4), (2, 6), (5, 4), (2, 5), ()]
+    needs: list[tuple[int, ...]] = [
+        (1,),
+        (1,),
+        (1,),
+        (6,),
+        (1,),
+    ]  # the fourth one has its evidence already
+    ahead = route_ahead(truth([[(0, ())]] * 5, needs=needs, routes=routes, state=states))
+    assert ahead.last.tolist() == [6, 6, -1, -1, -1]
+    assert ahead.target.tolist() == [5, -1, 5, -1, -1]
+    assert ahead.num_missing.tolist() == [2, 0, 2, 0, 0]
+    assert ahead.has_route.tolist() == [True, True, True, False, False]
+
+
+def test_turns_until_one_of_the_pages_is_shown() -> None:
+    state = stack([hand_state([0], query=0, candidates=[2, 3])] * 4)
+    ranking = torch.tensor([[7, 3, 5, 1, 0, -1]] * 3 + [[7, 3, -1, -1, -1, -1]])
+    privileged = replace(
+        truth([[(0, ())]] * 4, state=state),
+        ranking=ranking,
+        result_page=torch.tensor([0, 1, 2, 0]),
+    )
+    pages = torch.tensor([[1, 0], [5, 0], [0, -1], [7, -1]])
+    assert pages_ahead(privileged, pages).tolist() == [1, 1, LONG, LONG]
+    assert pages_ahead(privileged, torch.tensor([[0], [7], [7], [3]])).tolist() == [2] + [LONG] * 3
+
+
 @pytest.mark.parametrize("evict_scope", ["victim", "any"])
 def test_the_truth_in_play_equals_the_slow_one(evict_scope: str) -> None:
     """Present and later needs, read off the table's events by the reference."""
-    table = small_table(4, num_documents=3, num_episodes=8, num_queries=6)
+    table = small_table(4, num_documents=3, num_episodes=8, num_queries=6, longest_route=3)
     options = PagingOptions(capacity=3, num_candidates=2, evict_scope=evict_scope)  # type: ignore[arg-type]
     group = LockstepPaging(table, options, 8)
     observation = group.reset(range(8))
     rng = np.random.default_rng(1)
-    running, seen = np.ones(8, dtype=bool), 0
+    running, seen, on_route = np.ones(8, dtype=bool), 0, 0
     while running.any():
         privileged = group.privileged_state()
-        absent = absent_needs(privileged)
+        absent, ahead = absent_needs(privileged), route_ahead(privileged)
         for row in np.flatnonzero(running).tolist():
             slow = SlowGains(group, row)
             needs = [page for page in privileged.needs[row].tolist() if page >= 0]
             assert needs == sorted(slow.needs)
             assert {page for page in absent[row].tolist() if page >= 0} == slow.absent
             later = [
-                (ahead, tuple(page for page in pages if page >= 0))
-                for ahead, pages in zip(
+                (events, tuple(page for page in pages if page >= 0))
+                for events, pages in zip(
                     privileged.future_events[row].tolist(),
                     privileged.future_needs[row].tolist(),
                     strict=True,
                 )
-                if ahead > 0
+                if events > 0
             ]
             assert later == slow.later
+            assert int(ahead.last[row]) == slow.before
+            left = slow.left if slow.absent else []
+            assert int(ahead.target[row]) == (left or [-1])[0]
+            assert int(ahead.num_missing[row]) == len(left)
+            assert bool(ahead.has_route[row]) == slow.has_route
             seen += bool(needs)
+            on_route += int(ahead.last[row]) >= 0
         actions = np.array([random_action(m, rng) for m in observation["action_mask"].numpy()])
         result = group.step(actions)
         observation, running = result.observation, running & ~result.terminated
     assert seen > 20
+    assert on_route

@@ -35,7 +35,17 @@ WITHOUT_TORCH = {
         *("paging", "bm25", "tokens", "scores", "results", "columns", "database", "chunks"),
         *("recall", "recall_rows", "term_index"),
         *("blocks", "main_context", "queue_manager", "summarizers", "executor", "chain"),
-        *("context_page", "display", "external", "refusals", "schemas", "window", "accounting"),
+        *(
+            "context_page",
+            "display",
+            "external",
+            "refusals",
+            "schemas",
+            "window",
+            "accounting",
+            "saved_context",
+            "queue_moves",
+        ),
     )
 }
 HEAVY = {"sentence_transformers", "transformers", "trl", "wandb", "faiss", "matplotlib"}

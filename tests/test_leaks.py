@@ -104,9 +104,10 @@ def test_labels_and_ids_cannot_be_seen(options: PagingOptions, seed: int) -> Non
         assert (rewards[0] != rewards[1]) == felt, "a change of needs changes the reward alone"
 
 
+@pytest.mark.parametrize("most_preloaded", [0, 4])
 @pytest.mark.parametrize(("options", "seed"), PLAYS)
-def test_the_future_cannot_be_seen(options: PagingOptions, seed: int) -> None:
-    table = small_table(seed, num_pages=11, coarse=True)
+def test_the_future_cannot_be_seen(options: PagingOptions, seed: int, most_preloaded: int) -> None:
+    table = small_table(seed, num_pages=11, coarse=True, most_preloaded=most_preloaded)
     rng = np.random.default_rng(seed)
     compared = 0
     for episode in range(2):

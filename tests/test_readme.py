@@ -31,6 +31,24 @@ def test_the_twelve_lines_run_as_they_stand() -> None:
     assert text, "observation_text() is empty"
 
 
+def test_the_example_of_the_memory_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = blocks(TEXTS["memory.md"], "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    names: dict[str, object] = {}
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "memory.md", "exec"), names)
+    block, found, *messages = out.getvalue().splitlines()
+    assert (block, found) == ("Has a cat, Biscuit.", "Ana: vet on Friday.")
+    assert messages[0].startswith("system ")
+    assert "user [page 2] My cat is called Biscuit." in messages
+    assert messages[-1].endswith("Noted!")
+    assert len(list(names["tools"])) == 9  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_files_that_a_page_names_are_there(name: str) -> None:
     for path in re.findall(r"`((?:memrl|envs|configs|tests|docs)/[^`\s]*)`", TEXTS[name]):

@@ -2,25 +2,32 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
-from table_fixtures import small_table
+from gymnasium.utils.env_checker import check_env
+from gymnasium.wrappers import FlattenObservation
+from table_fixtures import random_action, small_table
 
 import memrl
 from envs.paging import PagingEnv
+from memrl.config import ConfigurationError
 from memrl.options import PagingOptions
 from memrl.registration import IDS, own_envs, register_envs
 
 ROOT = Path(__file__).parents[1]
 PLAY = """
 import gymnasium
-env = gymnasium.make("memrl/Conversation-v0")
-observation, info = env.reset(seed=0)
-observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
-assert observation["action_mask"].sum() >= 1
-print("played", env.spec.id)
+for name in ("Conversation", "NestedKV"):
+    env = gymnasium.make(f"memrl/{name}-v0")
+    observation, info = env.reset(seed=0)
+    observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
+    assert observation["action_mask"].sum() >= 1
+    print("played", env.spec.id)
 """
 
 
@@ -41,7 +48,7 @@ def python(program: str, *path: Path) -> subprocess.CompletedProcess[str]:
 def test_importing_either_package_registers_the_environments(package: str, tmp_path: Path) -> None:
     done = python(f"import {package}\n{PLAY}", tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "played memrl/Conversation-v0\n"
+    assert done.stdout == "played memrl/Conversation-v0\nplayed memrl/NestedKV-v0\n"
 
 
 @pytest.mark.parametrize("is_package", [True, False])
@@ -124,3 +131,62 @@ def test_environments_can_be_vectorised() -> None:
     observation, _ = envs.reset(seed=0)
     assert observation["slots"].shape[0] == 2
     envs.close()
+
+
+# ---------------------------------------------------------------------- nested key-value retrieval
+
+
+def nested_kv(**fields: Any) -> gymnasium.Env[Any, Any]:
+    return gymnasium.make("memrl/NestedKV-v0", **fields)
+
+
+def test_nested_kv_begins_at_a_question_with_everything_in_archival() -> None:
+    env = nested_kv()
+    observation, _ = env.reset(seed=0)
+    inner = env.unwrapped
+    assert isinstance(inner, PagingEnv)
+    assert (inner.options.capacity, inner.options.archival_capacity) == (8, None)
+    assert (inner.options.num_candidates, inner.options.staging) == (10, "lexical")
+    assert observation["candidates"].shape[0] == 10
+    assert inner.privileged_state().state.archived.all()
+    assert set(inner.table.text.categories) == {f"level {level}" for level in range(7)}
+
+
+def test_fields_and_options_of_nested_kv_can_be_given() -> None:
+    changed: Any = nested_kv(num_candidates=3).unwrapped
+    assert (changed.options.num_candidates, changed.options.staging) == (3, "lexical")
+    given: Any = nested_kv(options=PagingOptions(archival_capacity=50)).unwrapped
+    assert (given.options.staging, given.options.num_candidates) == ("hybrid_neighbours", 16)
+    with pytest.raises(ConfigurationError, match="archival_capacity is 5"):
+        nested_kv(archival_capacity=5)
+    with pytest.raises(TypeError, match="not str"):
+        nested_kv(table="table.safetensors")
+
+
+def test_checkers_have_nothing_to_say_about_nested_kv() -> None:
+    sb3 = pytest.importorskip("stable_baselines3.common.env_checker")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(nested_kv().unwrapped)
+        sb3.check_env(FlattenObservation(nested_kv().unwrapped))
+        # Set encoders want rows; SB3 recommends the flattened view, which is checked above.
+        warnings.filterwarnings("ignore", message=".*unconventional shape")
+        sb3.check_env(nested_kv().unwrapped)
+
+
+def test_nested_kv_with_the_same_seed_is_the_same() -> None:
+    def rollout(seed: int) -> list[Any]:
+        env = nested_kv()
+        observation, info = env.reset(seed=seed)
+        rng, steps = np.random.default_rng(seed), []
+        for _ in range(60):
+            action = np.int64(random_action(info["action_mask"], rng))
+            observation, reward, terminated, _, info = env.step(action)
+            arrays = {name: value.tobytes() for name, value in observation.items()}
+            steps.append((int(action), reward, terminated, arrays))
+            if terminated:
+                observation, info = env.reset()
+        return steps
+
+    assert rollout(3) == rollout(3)
+    assert rollout(3) != rollout(4)

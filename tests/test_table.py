@@ -83,6 +83,15 @@ def test_events_in_order_with_several_queries_at_one_time(table: EpisodeTable) -
     assert not table.event_kind[2, 2:].any()
 
 
+def test_preloaded_pages_have_no_event() -> None:
+    episodes = [Episode(0, 1, 3, ((2, 0), (3, 2)), 2), Episode(1, 0, 5, ((5, 0),), 5)]
+    table = build_table([KITCHEN, GARDEN], episodes, EMBEDDER, STATISTICS, name="preloaded")
+    assert table.episode_num_preloaded.tolist() == [2, 5]
+    assert table.episode_num_events.tolist() == [3, 1]
+    assert table.event_kind.tolist() == [[Event.QUERY, Event.MESSAGE, Event.QUERY], [1, 0, 0]]
+    assert table.event_index.tolist() == [[0, 2, 2], [0, 0, 0]]
+
+
 def test_needs(table: EpisodeTable) -> None:
     assert table.query_needs.tolist() == [
         [2, -1, -1],
@@ -257,7 +266,7 @@ def test_content_hash_covers_every_array_and_text(table: EpisodeTable) -> None:
         (Episode(0, 0, 0), r"Episode 0 spans pages 0\.\.0"),
         (
             Episode(0, 0, 2, ((2, 0),)),
-            "asks query 0 of document 'kitchen', whose needs lie outside",
+            "asks query 0 of document 'kitchen', whose needs or route lie outside",
         ),
         (Episode(0, 0, 4, ((3, 1), (1, 0))), "not in order of time"),
         (Episode(0, 0, 4, ((5, 0),)), "queries"),
@@ -265,6 +274,9 @@ def test_content_hash_covers_every_array_and_text(table: EpisodeTable) -> None:
         (Episode(0, 0, 4, ((4, -1),)), "query -1"),
         (Episode(2, 0, 4), "document 2"),
         (Episode(-1, 0, 4), "document -1"),
+        (Episode(0, 0, 4, (), 5), "Episode 0 preloads 5 pages of a window of 4"),
+        (Episode(0, 0, 4, (), -1), "Episode 0 preloads -1 pages"),
+        (Episode(0, 0, 4, ((2, 2),), 3), "query 2 after 2 pages, but 3 are preloaded"),
     ],
 )
 def test_an_episode_outside_its_document_is_refused(episode: Episode, message: str) -> None:

@@ -7,9 +7,18 @@ from collections import Counter
 from envs.workloads.chat import ChatParams, generate_chats
 from envs.workloads.episodes import sample_episodes
 from envs.workloads.locomo import load_locomo
+from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv
 from memrl.documents import Workload
 
-__all__ = ["ChatParams", "describe", "generate_chats", "load_locomo", "sample_episodes"]
+__all__ = [
+    "ChatParams",
+    "describe",
+    "generate_chats",
+    "generate_nested_kv",
+    "load_locomo",
+    "load_nested_kv",
+    "sample_episodes",
+]
 
 
 def describe(workload: Workload) -> str:

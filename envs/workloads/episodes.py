@@ -26,7 +26,7 @@ def sample_episodes(
     """Draws windows of documents and the questions that are asked in them.
 
     A window is `window_pages` consecutive pages (the whole document when that is shorter). A query
-    is eligible in it when it pays evidence and all of its needs lie inside. The start is drawn
+    is eligible in it when it pays evidence and its needs and route lie inside. The start is drawn
     uniformly among the starts whose window has an eligible query, which is the distribution of
     drawing a start uniformly until its window has one. The queries are drawn without replacement.
 
@@ -38,7 +38,8 @@ def sample_episodes(
         window_pages: pages in a window, at least 1.
         max_queries: most queries of an episode, at least 1.
         ask: "interleaved": a query is asked after a number of arrived pages drawn uniformly from
-            {position of its last need + 1, ..., pages in the window}; without needs, from {1, ...}.
+            {position of its last need or route page + 1, ..., pages in the window}; without any,
+            from {1, ...}.
             "end": all are asked when the whole window has arrived.
         episodes_per_document: at least 1.
         rng: source of randomness; its seed sequence is advanced by one spawn per document.
@@ -103,7 +104,8 @@ def can_be_asked(document: Document, window_pages: int) -> bool:
 
 
 def _fits(query: Query, start: int, window: int) -> bool:
-    return not query.needs or (start <= query.needs[0] and query.needs[-1] < start + window)
+    cited = query.cited
+    return not cited or (start <= cited[0] and cited[-1] < start + window)
 
 
 def _useful_starts(
@@ -113,9 +115,9 @@ def _useful_starts(
     num_starts = len(document.pages) - window + 1 if document.pages else 0
     useful = np.zeros(num_starts, dtype=bool)
     for number in eligible:
-        needs = document.queries[number].needs
-        if needs:
-            useful[max(0, needs[-1] - window + 1) : needs[0] + 1] = True
+        cited = document.queries[number].cited
+        if cited:
+            useful[max(0, cited[-1] - window + 1) : cited[0] + 1] = True
         else:
             useful[:] = True
     return np.flatnonzero(useful)
@@ -134,8 +136,8 @@ def _draw_queries(
     drawn: list[tuple[int, int]] = []
     for position in rng.permutation(len(fitting))[:max_queries]:
         number = fitting[position]
-        needs = document.queries[number].needs
-        earliest = needs[-1] - start + 1 if needs else 1
+        cited = document.queries[number].cited
+        earliest = cited[-1] - start + 1 if cited else 1
         num_arrived = window if ask == "end" else int(rng.integers(earliest, window + 1))
         drawn.append((num_arrived, number))
     return tuple(sorted(drawn, key=lambda pair: pair[0]))

@@ -74,20 +74,30 @@ def find_data_file(
     )
 
 
+def read_bytes(path: Path) -> bytes:
+    """Reads a file, decompressing it when its name ends in `.gz`.
+
+    Raises:
+        DataFormatError: the compressed file is damaged or cut short.
+    """
+    raw = path.read_bytes()
+    try:
+        return gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataFormatError(
+            f"{path} is not a whole gzip file ({error}): fetch it again."
+        ) from error
+
+
 def read_json(path: Path) -> object:
     """Reads a JSON file, decompressing it when its name ends in `.gz`.
 
     Raises:
         DataFormatError: the file is damaged, cut short, or not JSON.
     """
+    raw = read_bytes(path)
     try:
-        raw = path.read_bytes()
-        text = gzip.decompress(raw) if path.suffix == ".gz" else raw
-        content: object = json.loads(text)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataFormatError(
-            f"{path} is not a whole gzip file ({error}): fetch it again."
-        ) from error
+        content: object = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise DataFormatError(f"{path} is not valid JSON ({error}): fetch it again.") from error
     return content

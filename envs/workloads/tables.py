@@ -18,9 +18,11 @@ import numpy as np
 from envs.workloads.chat import ChatParams, generate_chats
 from envs.workloads.episodes import can_be_asked, sample_episodes
 from envs.workloads.locomo import load_locomo
+from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv, whole_documents
 from memrl.cache import default_cache_folder
 from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig
-from memrl.documents import Workload
+from memrl.documents import Document, Episode, Workload
+from memrl.memory.bm25 import Bm25Statistics
 from memrl.memory.embedders import CachedEmbedder, Embedder, HashingEmbedder, make_embedder
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
@@ -41,11 +43,12 @@ class Split:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of one split, all with the lexical statistics of `train`."""
+    """The tables of one split, and the lexical statistics of `train`, which all of them have."""
 
     train: EpisodeTable
     validation: EpisodeTable
     test: EpisodeTable
+    statistics: Bm25Statistics
 
 
 def load_workload(config: WorkloadConfig) -> Workload:
@@ -58,6 +61,8 @@ def load_workload(config: WorkloadConfig) -> Workload:
         ConfigurationError: if the parameters of the chats cannot be met, or no document is left.
     """
     workload = _load(config)
+    if config.name == "nested_kv":  # its episodes are whole documents
+        return workload
     kept = tuple(doc for doc in workload.documents if can_be_asked(doc, config.window_pages))
     left_out = len(workload.documents) - len(kept)
     if not kept:
@@ -78,6 +83,8 @@ def _load(config: WorkloadConfig) -> Workload:
             correct_evidence=config.correct_evidence,
             mask_wrong_answers=config.mask_wrong_answers,
         )
+    if config.name == "nested_kv":
+        return _load_nested_kv(config)
     parameters = asdict(config.chat)
     seed = parameters.pop("seed")
     try:
@@ -85,6 +92,24 @@ def _load(config: WorkloadConfig) -> Workload:
     except ValueError as error:
         raise ConfigurationError(f"workload.chat: {error}") from error
     return generate_chats(chat, Streams(seed).generator("workload", 0))
+
+
+def _load_nested_kv(config: WorkloadConfig) -> Workload:
+    settings = config.nested_kv
+    rng = Streams(settings.seed).generator("workload", 0)
+    if settings.source == "generated":
+        return generate_nested_kv(
+            levels=settings.levels,
+            documents_per_level=settings.documents_per_level,
+            num_pairs=settings.num_pairs,
+            rng=rng,
+        )
+    return load_nested_kv(
+        config.data_dir,
+        levels=settings.levels,
+        documents_per_level=settings.documents_per_level,
+        rng=rng,
+    )
 
 
 def split_documents(num_documents: int, config: SplitConfig) -> Split:
@@ -164,19 +189,28 @@ def build_tables(
     streams = Streams(DATA_SEED)
     tables: dict[str, EpisodeTable] = {}
     for number, (part, (documents, count)) in enumerate(parts.items()):
-        episodes = sample_episodes(
-            documents,
-            window_pages=config.window_pages,
-            max_queries=config.max_queries,
-            ask=config.ask,
-            episodes_per_document=count,
-            rng=streams.generator("evaluation" if part != "train" else "workload", 2, number),
-            include_unanswerable=config.include_unanswerable,
-        )
+        rng = streams.generator("evaluation" if part != "train" else "workload", 2, number)
+        episodes = _episodes(documents, count, config, rng)
         tables[part] = cached_table(
             folder, documents, episodes, embedder, statistics, name=workload.name
         )
-    return Tables(**tables)
+    return Tables(**tables, statistics=statistics)
+
+
+def _episodes(
+    documents: list[Document], count: int, config: WorkloadConfig, rng: np.random.Generator
+) -> tuple[Episode, ...]:
+    if config.name == "nested_kv":
+        return whole_documents(documents)
+    return sample_episodes(
+        documents,
+        window_pages=config.window_pages,
+        max_queries=config.max_queries,
+        ask=config.ask,
+        episodes_per_document=count,
+        rng=rng,
+        include_unanswerable=config.include_unanswerable,
+    )
 
 
 def workload_record(workload: Workload) -> dict[str, Any]:
@@ -214,4 +248,16 @@ def example_table() -> EpisodeTable:
         rng=np.random.default_rng(DATA_SEED),
     )
     statistics = fit_lexical_statistics(documents)
+    return build_table(documents, episodes, HashingEmbedder(), statistics, name=workload.name)
+
+
+@functools.cache
+def example_nested_kv_table() -> EpisodeTable:
+    """A few generated chains of look-ups among 40 pairs with hashed embeddings."""
+    workload = generate_nested_kv(
+        levels=range(7), documents_per_level=4, num_pairs=40, rng=np.random.default_rng(DATA_SEED)
+    )
+    documents = workload.documents
+    statistics = fit_lexical_statistics(documents)
+    episodes = whole_documents(documents)
     return build_table(documents, episodes, HashingEmbedder(), statistics, name=workload.name)

@@ -3,9 +3,10 @@
     python -m memrl.evaluation merge runs/locomo/seed0 runs/locomo/seed1 runs/locomo/seed2
     python -m memrl.evaluation transfer runs/chat/seed0 --config configs/locomo.yaml
 
-`merge` averages the seeds within each document before anything else. `transfer` plays on every
-document of the other workload, each with the lexical statistics of its own fold's training
-documents: what is learned, the page scorer and all thresholds come from the run.
+`merge` averages the seeds within each document before anything else. `transfer` plays on the other
+workload's test documents with the lexical statistics of its training documents; where its split
+leaves one document out, on each in turn. What is learned, the page scorer and all thresholds come
+from the run.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from memrl.evaluation.summary import Entry
 from memrl.options import RewardWeights
 from memrl.policies.base import Contestant
 from memrl.policies.clairvoyant import Clairvoyant
-from memrl.policies.heuristics import StoreAndRetrieve, YieldOnly
+from memrl.policies.heuristics import ChainSearch, StoreAndRetrieve, YieldOnly
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
 from memrl.resuming import require_mergeable
@@ -65,10 +66,12 @@ def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
             f"page scorer reads no others; add --workload.embedder {trained}."
         )
     workload = load_workload(config.workload)
+    splits = [config.split]
+    if config.split.kind == "leave_one_out":
+        splits = [replace(config.split, fold=fold) for fold in range(len(workload.documents))]
     runs, data = [], []
-    with progress_bar("documents", len(workload.documents)) as advance:
-        for fold in range(len(workload.documents)):
-            split = replace(config.split, kind="leave_one_out", fold=fold)
+    with progress_bar("splits", len(splits)) as advance:
+        for split in splits:
             tables = split_tables(workload, split, config.workload)
             options = config.paging.resolved(**tables.train.medians())
             table = tables.test.with_prior(run.scorer.logits(tables.test))
@@ -89,6 +92,11 @@ def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
     store_all, rule = chosen[lineup.STORE_ALL], chosen[lineup.PRIOR_RULE]
     offset = chosen[lineup.LEARNED_OFFSET]
     staging = {"staging": "hybrid_neighbours"}
+    chains = []
+    if lineup.CHAIN_SEARCH in chosen:
+        own = chosen[lineup.CHAIN_SEARCH]
+        policy = ChainSearch(own["threshold"])
+        chains = [Contestant(lineup.CHAIN_SEARCH, policy, {"staging": "lexical"}, own)]
     further = []
     if run.policy_gradient is not None:
         name = lineup.GROUP_POLICY_GRADIENT
@@ -104,6 +112,7 @@ def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
             staging,
             rule,
         ),
+        *chains,
         Contestant(lineup.LEARNED, run.policy),
         Contestant(lineup.LEARNED_OFFSET, replace(run.policy, **offset), settings=offset),
         *further,
@@ -122,6 +131,7 @@ def _report(
     results = summary.summarize(entries, lineup.CONTROLS, settings)
     terminal.print_table(results, title)
     terminal.print_paired(results)
+    terminal.print_by_category(results)
     if out is None:
         return
     try:

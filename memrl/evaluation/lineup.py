@@ -21,7 +21,13 @@ from memrl.evaluation.play import EpisodeRecord, PagingGroup, play
 from memrl.options import STAGINGS, PagingOptions
 from memrl.policies.base import Contestant, Policy
 from memrl.policies.clairvoyant import Clairvoyant
-from memrl.policies.heuristics import CacheEviction, StoreAndRetrieve, UniformRandom, YieldOnly
+from memrl.policies.heuristics import (
+    CacheEviction,
+    ChainSearch,
+    StoreAndRetrieve,
+    UniformRandom,
+    YieldOnly,
+)
 from memrl.policies.network import GreedyGain, SampledGain
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
@@ -33,6 +39,7 @@ MakeGroup = Callable[[EpisodeTable, PagingOptions, int], PagingGroup]
 FIFO = "FIFO, no storage"
 STORE_ALL = "store all, top-k hybrid + neighbours"
 PRIOR_RULE = "prior rule"
+CHAIN_SEARCH = "chain search"
 LEARNED = "gain regression"
 LEARNED_OFFSET = "gain regression + store offset"
 GROUP_POLICY_GRADIENT = "group policy gradient"
@@ -83,6 +90,23 @@ def heuristic_lines(
         [Contestant("MemGPT queue", YieldOnly(), {"evict_fraction": 0.5})],
         *store_all,
         prior_line,
+    ]
+
+
+def chain_lines(config: EvaluationConfig, table: EpisodeTable) -> list[Line]:
+    """Chain search, which stores nothing: only for tables whose archival holds pages to find."""
+    if not table.episode_num_preloaded.any():
+        return []
+    return [
+        [
+            Contestant(
+                CHAIN_SEARCH,
+                ChainSearch(threshold),
+                overrides={"staging": "lexical"},
+                settings={"threshold": threshold},
+            )
+            for threshold in config.chain_thresholds
+        ]
     ]
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from memrl.actions import ActionLayout, Op
 from memrl.episode_log import EpisodeLog
 from memrl.options import PagingOptions
+from memrl.player import Player
 from memrl.policies.base import Policy
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
@@ -181,7 +182,14 @@ def play(
             tallies[row].add(result.reward_terms[row])
         ended = np.flatnonzero(running & result.terminated).tolist()
         for row in ended:
-            records[current[row]] = _record(group, row, episodes[current[row]], tallies[row])
+            terms = zip(group.reward_names, tallies[row].terms.tolist(), strict=True)
+            records[current[row]] = record_of(
+                group.table,
+                episodes[current[row]],
+                group.log(row),
+                dict(terms),
+                decisions=tallies[row].decisions,
+            )
             tallies[row] = _Tally(len(group.reward_names))
             current[row] = queues[row].pop(0) if queues[row] else -1
             running[row] = current[row] >= 0
@@ -205,8 +213,22 @@ class _Tally:
         self.decisions += 1
 
 
-def _record(group: PagingGroup, row: int, episode: int, tally: _Tally) -> EpisodeRecord:
-    table, log = group.table, group.log(row)
+def record_of(
+    table: EpisodeTable,
+    episode: int,
+    log: EpisodeLog,
+    reward_terms: Mapping[str, float],
+    *,
+    decisions: int,
+    decision_s: float = 0.0,
+) -> EpisodeRecord:
+    """Make the record of an episode that has ended.
+
+    Args:
+        table: the workload. episode: number in the table.
+        log: what happened. reward_terms: summed weighted terms by name.
+        decisions, decision_s: see `EpisodeRecord`.
+    """
     scored = [answer for answer in log.answers if answer.evidence is not None]
     by_category: dict[str, list[float]] = {}
     for answer in scored:
@@ -225,14 +247,75 @@ def _record(group: PagingGroup, row: int, episode: int, tally: _Tally) -> Episod
         num_queries=len(log.answers),
         num_scored=len(scored),
         evidence=float(sum(answer.evidence or 0.0 for answer in scored)),
-        reward_terms=dict(zip(group.reward_names, tally.terms.tolist(), strict=True)),
+        reward_terms=dict(reward_terms),
         operations={op.name.lower(): log.operations[op] for op in Op},
         illegal=log.illegal,
-        decisions=tally.decisions,
+        decisions=decisions,
         events=int(table.episode_num_events[episode]),
         tokens_retrieved=log.tokens_retrieved,
         tokens_read=log.tokens_read,
-        decision_s=0.0,
+        decision_s=decision_s,
         funnel=funnel,
         evidence_by_category=by_category,
     )
+
+
+class LiveEpisode(Protocol):
+    """How a live session went; see `envs.session.SessionResult`."""
+
+    @property
+    def log(self) -> EpisodeLog:
+        """What happened."""
+        ...
+
+    @property
+    def reward_terms(self) -> Mapping[str, float]:
+        """Summed weighted terms by name."""
+        ...
+
+    @property
+    def decisions(self) -> int:
+        """Calls and ends of turns."""
+        ...
+
+    @property
+    def seconds(self) -> float:
+        """Time of the whole episode."""
+        ...
+
+
+class LiveSession(Protocol):
+    """Plays episodes on a live memory; see `envs.session.Session`."""
+
+    @property
+    def table(self) -> EpisodeTable:
+        """The workload."""
+        ...
+
+    def play(self, episode: int, player: Player) -> LiveEpisode:
+        """Play one episode to its end."""
+        ...
+
+
+def play_live(session: LiveSession, player: Player, episodes: Sequence[int]) -> list[EpisodeRecord]:
+    """Let a player that calls functions play episodes; their records stand beside a policy's.
+
+    Args:
+        session: the live memory and its rules.
+        player: what calls the functions.
+        episodes: numbers in the session's table.
+    """
+    records = []
+    for episode in episodes:
+        played = session.play(episode, player)
+        records.append(
+            record_of(
+                session.table,
+                episode,
+                played.log,
+                played.reward_terms,
+                decisions=played.decisions,
+                decision_s=played.seconds / max(played.decisions, 1),
+            )
+        )
+    return records

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 
 from memrl.evaluation import stats
+from memrl.evaluation.by_category import summarize_by_category
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO
 from memrl.evaluation.play import EpisodeRecord
 from memrl.policies.base import Contestant
 from memrl.run_files import RunError, replace_text
 
-RESULTS_SCHEMA = 2
+RESULTS_SCHEMA = 3
 """Version of the structure that `summarize` returns."""
 
 
@@ -199,6 +200,7 @@ def _policy_summary(entry: Entry, rng: np.random.Generator) -> dict[str, Any]:
         "evidence_recall_by_category": {
             category: evidence / count for category, (evidence, count) in sorted(categories.items())
         },
+        "by_category": summarize_by_category(records),
         "operations_per_question": {
             name: count / questions
             for name, count in _sum([record.operations for record in records]).items()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from memrl.evaluation import by_category
 from memrl.evaluation.lineup import LEARNED, LEARNED_OFFSET
 
 CONSOLE_WIDTH = 184
@@ -72,6 +73,19 @@ def print_paired(results: Mapping[str, Any], console: Console | None = None) -> 
     (console or Console(width=CONSOLE_WIDTH)).print(table)
 
 
+def print_by_category(results: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the results by kind of question, where every episode asks questions of one kind."""
+    columns, rows = by_category.table(results)
+    if not rows:
+        return
+    table = Table(title=f"by category: {by_category.CELL}", title_justify="left")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    (console or Console(width=CONSOLE_WIDTH)).print(table)
+
+
 def _paired_row(pair: Mapping[str, Any]) -> list[str]:
     interval, differences, sign = pair["interval"], pair["cluster_differences"], pair["sign"]
     better = sum(value > 0 for value in differences.values())
@@ -89,10 +103,17 @@ def _paired_row(pair: Mapping[str, Any]) -> list[str]:
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
-    """The results as a Markdown table with its footnote."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
-    lines += ["| " + " | ".join(row) + " |" for row in table_rows(results)]
-    return "\n".join([*lines, "", footnote(results)])
+    """The results as a Markdown table with its footnote; and by category, where that is defined."""
+    lines = [*_markdown(COLUMNS, table_rows(results)), "", footnote(results)]
+    columns, rows = by_category.table(results)
+    if rows:
+        lines += ["", f"By category: {by_category.CELL}.", "", *_markdown(columns, rows)]
+    return "\n".join(lines)
+
+
+def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    head = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
+    return head + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def footnote(results: Mapping[str, Any]) -> str:

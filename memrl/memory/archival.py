@@ -139,16 +139,16 @@ class ArchivalStore(Store):
             Its entry id.
 
         Raises:
-            ValueError: if a field is out of range, or `capacity` is 0.
-            StoreError: if it cannot be written, or the embedder's vectors are unfit; the store is
-                as it was.
+            ValueError: if a field is out of range.
+            StoreError: if it cannot be written, `capacity` is 0, or the embedder's vectors are
+                unfit; the store is as it was.
         """
         return self.extend([NewEntry(text, page_id, role, time)])[0]
 
     def extend(self, entries: Iterable[NewEntry]) -> list[int]:
         """Store many entries in one transaction, all or none, as `insert` does one by one."""
         if self.capacity == 0:
-            raise ValueError("capacity is 0: nothing can be stored.")
+            raise StoreError(f"{self._database.name} has a capacity of 0: nothing can be stored.")
         entry_ids: list[int] = []
         iterator = iter(entries)
         with self._database.writing() as connection:

@@ -231,15 +231,12 @@ class Database:
                 )
 
 
-class Store:
-    """What every store is: open until it is closed, best in a `with` statement."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class Closing:
+    """What is open until it is closed, best in a `with` statement."""
 
     def close(self) -> None:
-        """Release the file; everything acknowledged is in it already."""
-        self._database.close()
+        """Release the files; everything acknowledged is in them. Closing twice is harmless."""
+        raise NotImplementedError
 
     def __enter__(self) -> Self:
         return self
@@ -251,6 +248,17 @@ class Store:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class Store(Closing):
+    """What every store is."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def close(self) -> None:
+        """See `Closing`."""
+        self._database.close()
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:

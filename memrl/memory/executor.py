@@ -24,6 +24,9 @@ from memrl.memory.schemas import HEARTBEAT, memory_functions
 
 LIMIT_ARGUMENTS_CHARS = 1_000_000
 """Most characters of a call's arguments; longer ones are refused unread."""
+LIMIT_HIT_CHARS = 4_000
+"""Most characters of a hit that search results show; no page of results overflows a window."""
+HIT_MARKER = " [cut here: retrieve the page for more]"
 _SPOKEN = ("user", "assistant")  # calls, results and alerts would find themselves
 
 
@@ -37,6 +40,7 @@ class Result:
         text: for the model. reason: why it failed, or None.
         heartbeat: whether the model is to be run again at once: it asked, or the call failed.
         hits: of a search, with their page ids. total: hits on all pages of a search, else None.
+        page: which page of results these are, None where there are none.
         message: what `send_message` says to the user, else None.
         evicted: pages that left main context to make room, oldest first.
     """
@@ -48,6 +52,7 @@ class Result:
     heartbeat: bool = False
     hits: tuple[Hit, ...] = ()
     total: int | None = None
+    page: int | None = None
     message: str | None = None
     evicted: tuple[int, ...] = ()
 
@@ -148,6 +153,7 @@ class Executor:
             heartbeat=bool(checked.get(HEARTBEAT, False)),
             hits=answer.found.hits if answer.found else (),
             total=answer.found.total if answer.found else None,
+            page=answer.found.page if answer.found else None,
             message=answer.message,
             evicted=answer.evicted,
         )
@@ -172,7 +178,7 @@ class Executor:
 
     def _core_memory_append(self, arguments: dict[str, Any], operation: Operation) -> _Answer:
         label, content = arguments["name"], arguments["content"]
-        block = self.queue.main.append_block(label, content)
+        block = self.queue.append_block(label, content)
         operation.stored(content)
         return _Answer(
             f"Block {label} has {len(block.text):,} of {block.limit_chars:,} characters."
@@ -180,7 +186,7 @@ class Executor:
 
     def _core_memory_replace(self, arguments: dict[str, Any], operation: Operation) -> _Answer:
         label, new = arguments["name"], arguments["new_content"]
-        block = self.queue.main.replace_in_block(label, arguments["old_content"], new)
+        block = self.queue.replace_in_block(label, arguments["old_content"], new)
         operation.stored(new)
         return _Answer(
             f"Block {label} has {len(block.text):,} of {block.limit_chars:,} characters."
@@ -246,7 +252,9 @@ class Executor:
             # A passage that was written, not seen, has no page to name.
             page = {} if hit.page_id is None else {"page_id": hit.page_id}
             shown = {"time": hit.time.isoformat(timespec="seconds"), "role": hit.role}
-            lines.append(json_line(page | shown | {"text": self.queue.main.display(hit.text)}))
+            text = self.queue.main.display(hit.text[:LIMIT_HIT_CHARS])
+            text += HIT_MARKER if len(hit.text) > LIMIT_HIT_CHARS else ""
+            lines.append(json_line(page | shown | {"text": text}))
         return _Answer("\n".join(lines), found=found)
 
 

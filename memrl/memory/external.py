@@ -5,29 +5,49 @@ Every method may raise `MemrlError`; then nothing was stored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from memrl.memory.results import Hit, SearchPage
+from memrl.memory.results import SearchPage
+from memrl.memory.saved_context import SavedContext
+
+
+@dataclass(frozen=True, slots=True)
+class RecallPage:
+    """A page as recall keeps it.
+
+    Attributes:
+        page_id: 0 or more. text: any text; NUL and lone surrogates come back as they were.
+        role: who wrote it; in a live memory one of `memrl.memory.context_page.ROLES`.
+        time: when, with a time zone.
+        page_tokens: what it takes in main context, where it may be cut.
+    """
+
+    page_id: int
+    text: str
+    role: str
+    time: datetime
+    page_tokens: int
 
 
 class Recall(Protocol):
-    """The append-only log of every page seen."""
+    """The append-only log of every page seen, and the main context that has come of it."""
 
-    def append(
-        self, page_id: int, text: str, *, role: str, time: datetime, page_tokens: int
-    ) -> None:
-        """Write one page.
-
-        Args:
-            page_id: never seen before. text: the whole text, exactly to be kept.
-            role: one of `memrl.memory.context_page.ROLES`. time: with a time zone.
-            page_tokens: what the page takes in main context, where it may be cut.
-        """
+    def append(self, page: RecallPage, context: SavedContext) -> None:
+        """Write a page, never seen before, and the main context that it leads to: both or none."""
         ...
 
-    def get(self, page_ids: Sequence[int]) -> Sequence[Hit]:
+    def extend(self, pages: Iterable[RecallPage]) -> None:
+        """Write many pages, all or none; main context stays as it was."""
+        ...
+
+    def save_context(self, context: SavedContext) -> None:
+        """Write main context in the place of the one before."""
+        ...
+
+    def get(self, page_ids: Sequence[int]) -> Sequence[RecallPage]:
         """The pages, in the order asked for; KeyError for one never appended."""
         ...
 

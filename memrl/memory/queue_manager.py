@@ -3,6 +3,9 @@
 Packer et al., arXiv 2310.08560v2, section 2.2: a warning at 70 % of the context, a flush at 100 %
 that evicts 50 % and summarises what it evicts. All by tokens, never by number of messages.
 
+A move is planned first, written down with what it makes of main context, and then carried out: when
+a call has returned, it survives the process, and when it raises, nothing has changed.
+
 Shares are of the queue's capacity, as `evict_fraction` of the environment is; the paper's are of
 the whole window, where a long system message could leave a small queue always above the warning.
 """
@@ -10,78 +13,25 @@ the whole window, where a long system message could leave a small queue always a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from memrl.memory.accounting import Accounting
+from memrl.memory.blocks import Block
 from memrl.memory.context_page import ContextPage, Role
-from memrl.memory.external import Recall
+from memrl.memory.external import Recall, RecallPage
 from memrl.memory.main_context import MainContext
+from memrl.memory.queue_moves import Arrival, Flush, NewPage, QueueOptions
 from memrl.memory.refusals import Reason, RefusedError
+from memrl.memory.saved_context import SavedContext
 from memrl.memory.summarizers import GuardedSummarizer, Summarizer
 from memrl.memory.window import ContextError
 
+__all__ = ["Arrival", "Flush", "NewPage", "QueueManager", "QueueOptions"]
+
 _LEAST_SUMMARY_TOKENS = 16
 """Least room for the text of a summary; below it, a summary would say nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueOptions:
-    """When the queue warns and flushes, as shares of its capacity in tokens.
-
-    Attributes:
-        warn_fraction: the notice of memory pressure is shown once this share is occupied, and until
-            the next flush.
-        flush_fraction: a page that would bring the queue above this share flushes it first.
-        evict_fraction: share that a flush leaves free at least; 0 evicts just until the page fits.
-
-    Raises:
-        ValueError: if a share is out of its range.
-    """
-
-    warn_fraction: float = 0.7
-    flush_fraction: float = 1.0
-    evict_fraction: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse what is no share."""
-        for name in ("warn_fraction", "flush_fraction"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}.")
-        if not 0 <= self.evict_fraction < 1:
-            raise ValueError(f"evict_fraction must lie in [0, 1), got {self.evict_fraction}.")
-
-
-@dataclass(frozen=True, slots=True)
-class Flush:
-    """What a flush did.
-
-    Attributes:
-        evicted: pages that left, oldest first. evicted_tokens: their sizes.
-        summarizer_failure: why extraction took the summarizer's place (see `GuardedSummarizer`), or
-            None.
-        is_summary_cut: whether the summary was cut to its share of the window.
-    """
-
-    evicted: tuple[int, ...]
-    evicted_tokens: int
-    summarizer_failure: str | None
-    is_summary_cut: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A page has come into main context.
-
-    Attributes:
-        page: as it is shown. flush: what made room for it, or None.
-        is_warning: whether the notice of memory pressure has appeared with it.
-    """
-
-    page: ContextPage
-    flush: Flush | None
-    is_warning: bool
 
 
 class QueueManager:
@@ -91,7 +41,8 @@ class QueueManager:
         main: main context. recall: gets every page, whole, before main context does.
         summarizer: makes the recursive summary; None keeps none.
         options: when to warn and flush.
-        accounting: counts "queue/append", "queue/retrieve", "queue/evict" and "queue/flush".
+        accounting: counts "queue/append", "queue/extend", "queue/retrieve", "queue/evict" and
+            "queue/flush".
         clock: the present time, with a time zone; stamps pages that come without one.
         first_page_id: ids of pages that come without one count up from here; where others give
             ids, begin above theirs.
@@ -125,6 +76,42 @@ class QueueManager:
         self._clock = clock
         self._next_page_id = first_page_id
 
+    def resume(self, sizes: Iterable[tuple[int, int]], saved: SavedContext | None) -> None:
+        """Take up a memory where it was left: its pages, the queue, the summary and the notice.
+
+        Blocks are main context's own from its construction. Pages that no longer fit a queue that
+        has become smaller stay in recall alone, the oldest first.
+
+        Args:
+            sizes: (page id, page_tokens) of every page in recall, in order of arrival.
+            saved: main context as it was last written; None where there was none.
+
+        Raises:
+            ContextError: if the queue names a page that recall does not have.
+        """
+        main, core = self.main, self.main.core
+        for page_id, page_tokens in sizes:
+            core.see(page_id, min(max(page_tokens, 1), core.capacity_tokens))
+            self._next_page_id = max(self._next_page_id, page_id + 1)
+        if saved is None:
+            return
+        unknown = [page_id for page_id in saved.queue if not main.has_seen(page_id)]
+        if unknown:
+            raise ContextError(
+                f"The saved queue names pages {unknown} that recall does not have: the store is "
+                "damaged, restore it from a copy."
+            )
+        main.set_summary(saved.summary, saved.num_hidden)
+        resident = list(saved.queue)
+        while len(resident) > core.num_slots or (
+            sum(map(core.page_tokens, resident)) > core.capacity_tokens
+        ):
+            del resident[0]
+        for page in self.recall.get(resident):
+            main.page_in(main.prepare(page.page_id, page.text, page.role))
+        if saved.notice_after is not None:
+            main.show_notice(saved.notice_after)
+
     def append(
         self, text: str, role: Role, *, page_id: int | None = None, time: datetime | None = None
     ) -> Arrival:
@@ -141,29 +128,64 @@ class QueueManager:
             ValueError: if the id has been given before.
             MemrlError: if recall cannot store the page; then nothing has changed.
         """
-        page_id = self._next_page_id if page_id is None else page_id
+        new = NewPage(text, role, page_id, time)
+        with self.accounting.measure("queue/append", self.main.core.counts) as operation:
+            page, stored = self._numbered(new, self._next_page_id)
+
+            def write(context: SavedContext) -> None:
+                self.recall.append(stored, context)
+                operation.stored(text)
+                self._next_page_id = max(self._next_page_id, page.page_id + 1)
+                self.main.see(page)
+
+            return self._admit(page, write, is_new=True)
+
+    def extend(self, pages: Iterable[NewPage]) -> list[int]:
+        """Load a history into recall in one transaction, all or none; main context stays as it is.
+
+        Args:
+            pages: in order of time.
+
+        Returns:
+            Their page ids.
+
+        Raises:
+            ValueError: if an id has been given before.
+            MemrlError: if recall cannot store the pages; then nothing has changed.
+        """
+        loaded: list[ContextPage] = []
+        with self.accounting.measure("queue/extend", self.main.core.counts) as operation:
+
+            def numbered() -> Iterator[RecallPage]:
+                next_page_id = self._next_page_id
+                for new in pages:
+                    page, stored = self._numbered(new, next_page_id)
+                    next_page_id = max(next_page_id, page.page_id + 1)
+                    loaded.append(page)
+                    operation.stored(new.text)
+                    yield stored
+
+            self.recall.extend(numbered())
+            for page in loaded:
+                self.main.see(page)
+                self._next_page_id = max(self._next_page_id, page.page_id + 1)
+        return [page.page_id for page in loaded]
+
+    def _numbered(self, new: NewPage, next_page_id: int) -> tuple[ContextPage, RecallPage]:
+        """How main context would show a new page, and how recall keeps it."""
+        page_id = next_page_id if new.page_id is None else new.page_id
         if self.main.has_seen(page_id):
             raise ValueError(f"Page {page_id} has been seen before; recall is append-only.")
-        with self.accounting.measure("queue/append", self.main.core.counts) as operation:
-            page = self.main.prepare(page_id, text, role)
-            self.recall.append(
-                page_id,
-                text,
-                role=role,
-                time=self._clock() if time is None else time,
-                page_tokens=page.page_tokens,
-            )
-            operation.stored(text)
-            self._next_page_id = max(self._next_page_id, page_id + 1)
-            self.main.see(page)
-            return self._admit(page)
+        page = self.main.prepare(page_id, new.text, new.role)
+        time = self._clock() if new.time is None else new.time
+        return page, RecallPage(page_id, new.text, new.role, time, page.page_tokens)
 
     def retrieve(self, page_id: int) -> Arrival:
         """Bring a page from recall to the back of the queue.
 
         Raises:
             RefusedError: UNKNOWN_PAGE or ALREADY_RESIDENT.
-            MemrlError: if recall cannot be read; then nothing has changed.
+            MemrlError: if recall cannot be read or written; then nothing has changed.
         """
         if not self.main.has_seen(page_id):
             raise RefusedError(
@@ -175,69 +197,136 @@ class QueueManager:
                 Reason.ALREADY_RESIDENT, f"Page {page_id} is in main context already."
             )
         with self.accounting.measure("queue/retrieve", self.main.core.counts):
-            (hit,) = self.recall.get([page_id])
-            return self._admit(self.main.prepare(page_id, hit.text, hit.role))
+            (stored,) = self.recall.get([page_id])
+            page = self.main.prepare(page_id, stored.text, stored.role)
+            return self._admit(page, self.recall.save_context, is_new=False)
 
     def evict(self, page_id: int) -> ContextPage:
         """Take a page out of main context by choice; it is not summarised, recall keeps it.
 
         Raises:
             RefusedError: NOT_RESIDENT.
+            MemrlError: if main context cannot be saved; then nothing has changed.
         """
-        if not self.main.core.is_resident(page_id):
+        core = self.main.core
+        if not core.is_resident(page_id):
             raise RefusedError(Reason.NOT_RESIDENT, f"Page {page_id} is not in main context.")
-        with self.accounting.measure("queue/evict", self.main.core.counts):
+        with self.accounting.measure("queue/evict", core.counts):
+            queue = tuple(page for page in core.queue if page != page_id)
+            self.recall.save_context(replace(self.main.saved(), queue=queue))
             return self.main.page_out(page_id)
+
+    # ------------------------------------------------------------------ working context
+
+    def append_block(self, label: str, content: str) -> Block:
+        """Add a line to a block; errors as `MainContext.append_block`, or MemrlError if unsaved."""
+        return self._edit(lambda: self.main.append_block(label, content))
+
+    def replace_in_block(self, label: str, old: str, new: str) -> Block:
+        """Replace a text in a block; errors as `MainContext.replace_in_block`, or unsaved."""
+        return self._edit(lambda: self.main.replace_in_block(label, old, new))
+
+    def _edit(self, edit: Callable[[], Block]) -> Block:
+        working = self.main.working
+        try:
+            block = edit()
+            self.recall.save_context(self.main.saved())
+        except BaseException:
+            self.main.working = working
+            raise
+        return block
 
     # ------------------------------------------------------------------ making room
 
-    def _admit(self, page: ContextPage) -> Arrival:
-        """Flush if the page does not fit, let it in, and warn once a period."""
-        core = self.main.core
+    def _admit(
+        self, page: ContextPage, write: Callable[[SavedContext], None], *, is_new: bool
+    ) -> Arrival:
+        """Flush if the page does not fit, let it in, and warn once a period.
+
+        Args:
+            page: to come in. is_new: whether it comes from outside, not from recall.
+            write: writes down what main context will be; nothing has changed before it returns.
+        """
+        main, core = self.main, self.main.core
+        occupied_tokens, num_resident = core.occupied_tokens, core.num_resident
         flush = None
-        if core.num_resident and not self._has_room(page):
-            flush = self._flush(page)
-        self.main.page_in(page)
-        is_pressing = core.occupied_tokens >= self.options.warn_fraction * core.capacity_tokens
-        is_warning = is_pressing and not self.main.has_notice
+        if num_resident and not self._has_room(page, occupied_tokens, num_resident):
+            with self.accounting.measure("queue/flush", core.counts):
+                flush = self._flush(page, write, is_new=is_new)
+        else:
+            write(self._planned(page, main.saved()))
+        main.page_in(page)
+        is_warning = self._presses(core.occupied_tokens) and not main.has_notice
         if is_warning:
-            self.main.show_notice(page.page_id)
+            main.show_notice(page.page_id)
         return Arrival(page, flush, is_warning)
 
-    def _has_room(self, page: ContextPage) -> bool:
+    def _planned(self, page: ContextPage, context: SavedContext) -> SavedContext:
+        """Main context once a page has come into `context`."""
+        core = self.main.core
+        occupied_tokens = page.page_tokens + sum(map(core.page_tokens, context.queue))
+        context = replace(context, queue=(*context.queue, page.page_id))
+        if context.notice_after is None and self._presses(occupied_tokens):
+            return replace(context, notice_after=page.page_id)
+        return context
+
+    def _presses(self, occupied_tokens: int) -> bool:
+        return occupied_tokens >= self.options.warn_fraction * self.main.core.capacity_tokens
+
+    def _has_room(self, page: ContextPage, occupied_tokens: int, num_resident: int) -> bool:
         core = self.main.core
         limit_tokens = self.options.flush_fraction * core.capacity_tokens
-        return core.fits(page.page_id) and core.occupied_tokens + page.page_tokens <= limit_tokens
+        return num_resident < core.num_slots and occupied_tokens + page.page_tokens <= limit_tokens
 
-    def _flush(self, page: ContextPage) -> Flush:
-        """Evict from the front of the queue until enough is free, and summarise what left.
+    def _victims(self, page: ContextPage) -> list[ContextPage]:
+        """Pages that leave from the front of the queue until enough is free for a page.
 
-        It ends: each turn takes out a page, and an empty queue holds any page that was cut to its
-        capacity.
+        An empty queue holds any page, because none is larger than its capacity.
         """
         core = self.main.core
         keep_tokens = math.floor((1 - self.options.evict_fraction) * core.capacity_tokens)
-        with self.accounting.measure("queue/flush", core.counts):
-            evicted = []
-            while core.num_resident and (
-                core.occupied_tokens > keep_tokens or not self._has_room(page)
+        occupied_tokens = core.occupied_tokens
+        victims: list[ContextPage] = []
+        for victim in self.main.pages:
+            num_resident = core.num_resident - len(victims)
+            if occupied_tokens <= keep_tokens and self._has_room(
+                page, occupied_tokens, num_resident
             ):
-                evicted.append(self.main.page_out(core.victim))
-            self.main.hide_notice()
-            failure, is_cut = self._summarise(evicted)
+                break
+            victims.append(victim)
+            occupied_tokens -= victim.page_tokens
+        return victims
+
+    def _flush(
+        self, page: ContextPage, write: Callable[[SavedContext], None], *, is_new: bool
+    ) -> Flush:
+        """Make room for a page, and summarise what leaves."""
+        main = self.main
+        victims = self._victims(page)
+        kept = tuple(main.core.queue[len(victims) :])
+        num_hidden = main.core.counts.pages_seen + is_new - len(kept) - 1  # all but the page
+        summary, failure = self._summary_with(victims)
+        context = replace(main.saved(), queue=kept, notice_after=None)
+        is_cut = False
+        if summary is not None:
+            shown, is_cut = main.fit_summary(summary, num_hidden)
+            context = replace(context, summary=shown, num_hidden=num_hidden)
+        write(self._planned(page, context))
+        for victim in victims:
+            main.page_out(victim.page_id)
+        main.hide_notice()
+        main.set_summary(context.summary, context.num_hidden)
         return Flush(
-            evicted=tuple(gone.page_id for gone in evicted),
-            evicted_tokens=sum(gone.page_tokens for gone in evicted),
+            evicted=tuple(victim.page_id for victim in victims),
+            evicted_tokens=sum(victim.page_tokens for victim in victims),
             summarizer_failure=failure,
             is_summary_cut=is_cut,
         )
 
-    def _summarise(self, evicted: list[ContextPage]) -> tuple[str | None, bool]:
+    def _summary_with(self, victims: list[ContextPage]) -> tuple[str | None, str | None]:
+        """The summary once these have left, None without a summarizer; and its kind of failure."""
         if self.summarizer is None:
-            return None, False
+            return None, None
         texts = [self.main.summary] if self.main.summary else []
-        texts += [f"{page.role}: {page.text}" for page in evicted]
-        summary, failure = self.summarizer(texts, self.main.summary_room_tokens)
-        core = self.main.core
-        num_hidden = core.counts.pages_seen - core.num_resident - 1  # not the page that arrives
-        return failure, self.main.set_summary(summary, num_hidden)
+        texts += [f"{page.role}: {page.text}" for page in victims]
+        return self.summarizer(texts, self.main.summary_room_tokens)

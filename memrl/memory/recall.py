@@ -1,5 +1,8 @@
 """Recall: the append-only log of every page seen, searched by words and by date.
 
+The store keeps main context beside the log (`memrl.memory.saved_context`), so that a page and what
+its arrival made of main context are written in one transaction.
+
 Packer et al., arXiv 2310.08560v2, section 2: recall storage holds all messages for ever. The
 original finds substrings, unranked; here BM25 ranks, with the terms and the scores of
 `memrl.memory.bm25` (see `memrl.memory.term_index`). A query is text: quotes, operators, wildcards
@@ -9,6 +12,7 @@ and statements in it are words or nothing.
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
@@ -19,17 +23,21 @@ import numpy.typing as npt
 from memrl.memory.bm25 import Bm25Statistics, analyze
 from memrl.memory.columns import DAY_US
 from memrl.memory.database import Database, Store
+from memrl.memory.external import RecallPage
 from memrl.memory.recall_rows import (
     RECALL_FORMAT,
-    RecallPage,
     add_role,
     insert_page,
     num_pages,
     pages_at,
     positions_of,
+    read_context,
     roles_of,
+    sizes_of,
+    write_context,
 )
 from memrl.memory.results import DEFAULT_PAGE_SIZE, Hit, SearchError, SearchPage, check_page
+from memrl.memory.saved_context import SavedContext
 from memrl.memory.scores import quantize_scores
 from memrl.memory.term_index import TermIndex
 
@@ -75,27 +83,53 @@ class RecallStore(Store):
 
     # ------------------------------------------------------------------ writing
 
-    def append(self, page: RecallPage) -> None:
+    def append(self, page: RecallPage, context: SavedContext | None = None) -> None:
         """Add a page; when this returns, the page is stored for good.
+
+        Args:
+            page: never appended before.
+            context: main context with this page, written in the same transaction; None leaves it.
 
         Raises:
             ValueError: if the page was appended before, or a field is out of range.
             StoreError: if it cannot be written; the store is as it was.
         """
-        self.extend([page])
+        with self._database.writing() as connection:
+            self._insert(connection, [page])
+            if context is not None:
+                write_context(connection, context)
 
     def extend(self, pages: Iterable[RecallPage]) -> None:
         """Add many pages in one transaction, all or none; errors as `append`."""
         with self._database.writing() as connection:
-            role_ids = {role: role_id for role_id, role in roles_of(connection).items()}
-            for position, page in enumerate(pages, start=num_pages(connection) + 1):
-                if page.role not in role_ids:
-                    role_ids[page.role] = add_role(connection, page.role)
-                terms = analyze(page.text)
-                insert_page(connection, position, page, role_ids[page.role], len(terms))
-                self._index.add(position, terms)
+            self._insert(connection, pages)
+
+    def save_context(self, context: SavedContext) -> None:
+        """Write main context for good; StoreError if it cannot be, then the last one stays."""
+        with self._database.writing() as connection:
+            write_context(connection, context)
+
+    def _insert(self, connection: sqlite3.Connection, pages: Iterable[RecallPage]) -> None:
+        role_ids = {role: role_id for role_id, role in roles_of(connection).items()}
+        for position, page in enumerate(pages, start=num_pages(connection) + 1):
+            if page.role not in role_ids:
+                role_ids[page.role] = add_role(connection, page.role)
+            terms = analyze(page.text)
+            insert_page(connection, position, page, role_ids[page.role], len(terms))
+            self._index.add(position, terms)
 
     # ------------------------------------------------------------------ reading
+
+    @property
+    def context(self) -> SavedContext | None:
+        """Main context as it was last written; None before that. StoreError if it is damaged."""
+        with self._database.reading() as connection:
+            return read_context(connection, self._database.name)
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(page id, page_tokens) of every page, in order of arrival."""
+        with self._database.reading() as connection:
+            return list(sizes_of(connection))
 
     def get(self, page_ids: Sequence[int]) -> list[RecallPage]:
         """Return pages in the order asked for.
@@ -133,9 +167,7 @@ class RecallStore(Store):
             self._index.synchronize()
             is_hit, scores = self._index.score(query, self._statistics)
             if roles is not None:
-                wanted = set(roles)
-                ids = [key for key, role in roles_of(connection).items() if role in wanted]
-                is_hit &= np.isin(self._index.role_ids, ids)
+                is_hit &= np.isin(self._index.role_ids, _role_ids(connection, roles))
             hits = np.flatnonzero(is_hit)
             first = page * page_size
             best = _best(hits, quantize_scores(scores[hits]), first + page_size)[first:].tolist()
@@ -167,7 +199,12 @@ class RecallStore(Store):
         return scores[positions - 1]
 
     def search_date(
-        self, start: str, end: str, page: int = 0, page_size: int = DEFAULT_PAGE_SIZE
+        self,
+        start: str,
+        end: str,
+        page: int = 0,
+        page_size: int = DEFAULT_PAGE_SIZE,
+        roles: Iterable[str] | None = None,
     ) -> SearchPage:
         """Find pages of the days from `start` to `end`, both included, earliest first.
 
@@ -175,7 +212,7 @@ class RecallStore(Store):
 
         Args:
             start, end: dates as YYYY-MM-DD.
-            page, page_size: as in `search`.
+            page, page_size, roles: as in `search`.
 
         Raises:
             SearchError: if a date does not parse or they are in the wrong order, or `page` or
@@ -187,8 +224,12 @@ class RecallStore(Store):
             raise SearchError(f"The dates {start} to {end} are in the wrong order: swap them.")
         # No time zone is a day away from UTC, so the index on UTC narrows the search.
         where = "utc_us BETWEEN ? AND ? AND utc_us + offset_us BETWEEN ? AND ?"
-        bounds = (first_us - DAY_US, last_us + DAY_US, first_us, last_us)
+        bounds: list[int] = [first_us - DAY_US, last_us + DAY_US, first_us, last_us]
         with self._database.reading() as connection:
+            if roles is not None:
+                ids = _role_ids(connection, roles)
+                where += f" AND role_id IN ({', '.join('?' * len(ids))})"
+                bounds += ids
             [(total,)] = connection.execute(f"SELECT count(*) FROM pages WHERE {where}", bounds)
             positions: list[int] = []
             if page * page_size < total:
@@ -211,6 +252,11 @@ def _best(
         lowest = np.partition(scores, len(hits) - count)[len(hits) - count]
         hits, scores = hits[scores >= lowest], scores[scores >= lowest]
     return hits[np.argsort(-scores.astype(np.int64), kind="stable")][:count]
+
+
+def _role_ids(connection: sqlite3.Connection, roles: Iterable[str]) -> list[int]:
+    wanted = set(roles)
+    return [role_id for role_id, role in roles_of(connection).items() if role in wanted]
 
 
 def _hit(page: RecallPage, score: float | None) -> Hit:

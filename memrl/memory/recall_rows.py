@@ -1,15 +1,16 @@
-"""The rows of a recall store: what a page is, and how it is written and read back."""
+"""The rows of a recall store: how pages and main context are written and read back."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterator, Sequence
 
+from memrl.errors import MemrlError
 from memrl.memory.columns import decode_text, decode_time, encode_text, encode_time, is_id
-from memrl.memory.database import StoreFormat
+from memrl.memory.database import StoreError, StoreFormat
+from memrl.memory.external import RecallPage
+from memrl.memory.saved_context import SavedContext
 from memrl.memory.term_index import TERM_SCHEMA
 
 RECALL_FORMAT = StoreFormat(
@@ -29,6 +30,10 @@ RECALL_FORMAT = StoreFormat(
         num_terms INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX pages_by_time ON pages (utc_us, offset_us);
+    CREATE TABLE context (  -- one row at most
+        only INTEGER PRIMARY KEY CHECK (only = 1),
+        state TEXT NOT NULL
+    ) STRICT;
     {TERM_SCHEMA}
     """,
 )
@@ -36,23 +41,6 @@ _PAGES_BY_POSITION = """
     SELECT position, page_id, text, role_id, utc_us, offset_us, page_tokens FROM pages
     WHERE position IN (SELECT value FROM json_each(?))
 """
-
-
-@dataclass(frozen=True, slots=True)
-class RecallPage:
-    """A page as recall keeps it.
-
-    Attributes:
-        page_id: 0 or more. text: any text; NUL and lone surrogates come back as they were.
-        role: who wrote it, as in chat messages. time: when, with a time zone.
-        page_tokens: its size.
-    """
-
-    page_id: int
-    text: str
-    role: str
-    time: datetime
-    page_tokens: int
 
 
 def num_pages(connection: sqlite3.Connection) -> int:
@@ -126,3 +114,25 @@ def add_role(connection: sqlite3.Connection, role: str) -> int:
     ).lastrowid
     assert role_id is not None  # an INSERT has one
     return role_id
+
+
+def sizes_of(connection: sqlite3.Connection) -> Iterator[tuple[int, int]]:
+    """(page id, page_tokens) of every page, in order of arrival."""
+    yield from connection.execute("SELECT page_id, page_tokens FROM pages ORDER BY position")
+
+
+def write_context(connection: sqlite3.Connection, context: SavedContext) -> None:
+    """Put main context in the place of the one before."""
+    connection.execute("INSERT OR REPLACE INTO context VALUES (1, ?)", (context.to_json(),))
+
+
+def read_context(connection: sqlite3.Connection, name: str) -> SavedContext | None:
+    """Main context as it was last written, None before that; StoreError if it is damaged."""
+    row = connection.execute("SELECT state FROM context").fetchone()
+    try:
+        return None if row is None else SavedContext.from_json(row[0])
+    except (ValueError, MemrlError) as error:
+        raise StoreError(
+            f"{name} is damaged (main context: {error}). It is left as it is; restore it from a "
+            "copy."
+        ) from error

@@ -32,3 +32,22 @@ def quantize_scores(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:
         np.int16
     )
     return scaled
+
+
+def exact_scores(
+    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Products of n vectors with a query, rounded once.
+
+    A matrix product in float32 has other last digits on every machine, and one of some hundred
+    scores is then quantised to the next number; tables and live searches both take these.
+
+    Args:
+        vectors: (n, dimension). query: (dimension,).
+
+    Returns:
+        (n,) float32; equal vectors get equal scores. A product of two float32 is exact in float64.
+    """
+    products = vectors.astype(np.float64) * query.astype(np.float64)
+    scores: npt.NDArray[np.float32] = products.sum(axis=1).astype(np.float32)
+    return scores

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from memrl.memory.scores import SCORE_SCALE, quantize_scores
+from memrl.memory.scores import SCORE_SCALE, exact_scores, quantize_scores
 
 Ids: TypeAlias = npt.NDArray[np.int64]
 Vectors: TypeAlias = npt.NDArray[np.float32]
@@ -141,20 +141,6 @@ def make_index(dimension: int, kind: IndexKind = "auto") -> VectorIndex:
     if kind == "auto":
         kind = "faiss" if importlib.util.find_spec("faiss") else "torch"
     return FaissIndex(dimension) if kind == "faiss" else TorchIndex(dimension)
-
-
-def exact_scores(vectors: Vectors, query: Vectors) -> Vectors:
-    """Products of n vectors with a query, rounded once.
-
-    Args:
-        vectors: (n, dimension). query: (dimension,).
-
-    Returns:
-        (n,) float32; equal vectors get equal scores. A product of two float32 is exact in float64.
-    """
-    products = vectors.astype(np.float64) * query.astype(np.float64)
-    scores: Vectors = products.sum(axis=1).astype(np.float32)
-    return scores
 
 
 def nearest(index: VectorIndex, query: Vectors, count: int) -> tuple[Ids, Vectors]:

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
-from memrl.foresight import absent_needs, future_value, is_in, shares
+from memrl.foresight import (
+    absent_needs,
+    future_value,
+    is_in,
+    pages_ahead,
+    route_ahead,
+    shares,
+)
+from memrl.memory.paging import EMPTY
 from memrl.options import RewardWeights
 from memrl.policies.base import GLOBAL, first_legal, layout_of
 from memrl.privileged import PrivilegedState
@@ -18,10 +26,14 @@ from memrl.privileged import PrivilegedState
 class Clairvoyant:
     """Stores at the first chance what a later query will need, retrieves exactly the evidence.
 
+    Evidence that is not among the candidates is turned to with NEXT, or reached by the route that
+    leads to it (RETRIEVE its next page, SEARCH from it), whichever costs less, if that pays.
+
     It is a constructive bound: no policy knows more, and it attains every need that storing at the
     first chance can save. It is not proven optimal. It may lose to an ideal plan when the archive
     is so small that needed pages push each other out, when a retrieval pushes out other evidence,
-    or where a SEARCH would be cheaper than paging through results with NEXT.
+    where a SEARCH off the route would be cheaper than paging through results with NEXT, or where
+    the operation budget ends before the route does.
 
     Args:
         reward: the weights it weighs costs by.
@@ -55,17 +67,18 @@ class Clairvoyant:
         store = layout.start(Op.STORE) + store_worth.int().argmax(dim=1)
 
         retrieve, retrieves = self._retrieve(layout, action_mask, privileged)
-        turns_page = self._turns_page(action_mask, privileged) & ~retrieves
+        approach, follows = self._approach(layout, action_mask, privileged)
+        retrieves_any = retrieves | (follows & (approach >= layout.start(Op.RETRIEVE)))
         archived = privileged.state.archived.gather(1, slot_page.clamp(min=0))
         whole = self._value(privileged, slot_page, 0.0)
         loss = torch.where(archived, whole - value, whole)  # what is archived can be brought back
         evict, evicts = self._evict(observation, action_mask, loss)
 
         at_query = privileged.state.at_query
-        action = torch.where(turns_page, int(Op.NEXT), torch.zeros_like(retrieve))
+        action = torch.where(follows, approach, 0)
         action = torch.where(retrieves, retrieve, action)
         action = torch.where(~at_query & evicts, evict, action)
-        return torch.where(stores & (~at_query | retrieves), store, action)
+        return torch.where(stores & (~at_query | retrieves_any), store, action)
 
     def _value(self, privileged: PrivilegedState, page: Tensor, retrieve_cost: float) -> Tensor:
         """(B, M) what a stored copy will bring; the archive is taken to keep it."""
@@ -90,16 +103,42 @@ class Clairvoyant:
         mask[:, layout.block(Op.RETRIEVE)] &= holds & worth[:, None]
         return first_legal(mask, layout, Op.RETRIEVE)
 
-    def _turns_page(self, action_mask: Tensor, privileged: PrivilegedState) -> Tensor:
-        """Whether evidence stands on a later page of results, and is worth turning to it."""
-        num_candidates = max(privileged.state.candidate_page.shape[1], 1)
-        place = torch.arange(privileged.ranking.shape[1], device=privileged.ranking.device)
-        page_of = place // num_candidates - privileged.result_page[:, None]  # (B, W) pages ahead
-        holds = is_in(privileged.ranking, absent_needs(privileged)) & (page_of > 0)
-        cost = self._reward.retrieve + page_of * self._reward.next
-        share = self._reward.evidence * shares(privileged.needs)
-        worth = holds & (share[:, None] > cost)
-        return worth.any(dim=1) & action_mask[:, Op.NEXT]
+    def _approach(
+        self, layout: ActionLayout, action_mask: Tensor, privileged: PrivilegedState
+    ) -> tuple[Tensor, Tensor]:
+        """The cheapest step towards evidence that is not shown, and whether it pays."""
+        reward, state = self._reward, privileged.state
+        absent, route = absent_needs(privileged), route_ahead(privileged)
+        # The last page of a route leads to the evidence itself.
+        target = torch.cat([route.target[:, None], absent], dim=1)
+        target[:, 1:] = torch.where(route.target[:, None] == EMPTY, target[:, 1:], EMPTY)
+        to_go = reward.retrieve + route.num_missing * (reward.retrieve + reward.search)
+
+        legal_retrieve, legal_search = action_mask.clone(), action_mask.clone()
+        shown = state.candidate_page == route.target[:, None]
+        legal_retrieve[:, layout.block(Op.RETRIEVE)] &= shown & (route.target[:, None] != EMPTY)
+        is_last = (state.slot_page == route.last[:, None]) & (route.last[:, None] != EMPTY)
+        legal_search[:, layout.block(Op.SEARCH)] &= is_last
+        retrieve, can_retrieve = first_legal(legal_retrieve, layout, Op.RETRIEVE)
+        search, can_search = first_legal(legal_search, layout, Op.SEARCH)
+        turn = torch.full_like(search, int(Op.NEXT))
+        turns, turns_on_route = (pages_ahead(privileged, pages) for pages in (absent, target))
+        turns_on_route = torch.where(route.has_route, turns_on_route, torch.inf)
+
+        steps = torch.stack([turn, retrieve, search, turn], dim=1)
+        costs = torch.stack(
+            [
+                reward.retrieve + _times(turns, reward.next),
+                torch.where(can_retrieve, to_go, torch.inf),
+                torch.where(can_search, to_go + reward.search, torch.inf),
+                to_go + _times(turns_on_route, reward.next),
+            ],
+            dim=1,
+        )
+        cost, cheapest = costs.min(dim=1)
+        step = steps.gather(1, cheapest[:, None])[:, 0]
+        pays = self._reward.evidence * shares(privileged.needs) > cost
+        return step, pays & action_mask.gather(1, step[:, None])[:, 0]
 
     def _evict(
         self, observation: Mapping[str, Tensor], action_mask: Tensor, loss: Tensor
@@ -110,3 +149,8 @@ class Clairvoyant:
         row = loss.masked_fill(~legal, torch.inf).argmin(dim=1)
         pressed = observation["globals"][:, GLOBAL["under_pressure"]] > 0
         return layout.start(Op.EVICT) + row, legal.any(dim=1) & pressed
+
+
+def _times(turns: Tensor, cost: float) -> Tensor:
+    """Cost of so many turns of the results; inf where no number of them helps, even if free."""
+    return torch.where(turns < torch.inf, turns * cost, torch.inf)

@@ -68,7 +68,7 @@ class CacheEviction:
     Attributes:
         by: "recency" evicts the least recently used page (LRU), "frequency" the least often used
             one, among equals the least recently used (LFU). A use is a query that ranks the page
-            first.
+            first among the residents (these policies neither retrieve nor search).
     """
 
     by: Literal["recency", "frequency"]
@@ -129,3 +129,38 @@ class StoreAndRetrieve:
         stores = worth.any(dim=1) & (~at_query | wants)
         store = layout.start(Op.STORE) + worth.int().argmax(dim=1)
         return torch.where(stores, store, torch.where(wants, retrieve, 0))
+
+
+@dataclass(frozen=True)
+class ChainSearch:
+    """Follows what it finds: searches from each page that it has retrieved, until nothing matches.
+
+    MemGPT's prompt for nested key-value retrieval asks for the same: search on for the value until
+    no pair has it as its key (arXiv 2310.08560v2, section 3.2.2). It stores nothing.
+
+    Attributes:
+        threshold: least lexical score of a candidate that is worth retrieving.
+    """
+
+    threshold: float
+    is_privileged: ClassVar[bool] = False
+
+    def act(
+        self,
+        observation: Observation,
+        action_mask: Tensor,
+        privileged: PrivilegedState | None = None,
+    ) -> Tensor:
+        """RETRIEVE the first match, else SEARCH from a new page, else YIELD; see `Policy.act`."""
+        del privileged
+        layout = layout_of(observation)
+        slots, candidates = observation["slots"], observation["candidates"]
+        mask = action_mask.clone()
+        matches = candidates[..., FEATURE["lexical"]] >= self.threshold
+        mask[:, layout.block(Op.RETRIEVE)] &= matches
+        # Being retrieved is the first use of a page, a search from it the second.
+        used_once = 4.0 * slots[..., FEATURE["uses"]] < 1.5
+        mask[:, layout.block(Op.SEARCH)] &= (slots[..., FEATURE["retrieved"]] > 0) & used_once
+        retrieve, can_retrieve = first_legal(mask, layout, Op.RETRIEVE)
+        search, can_search = first_legal(mask, layout, Op.SEARCH)
+        return torch.where(can_retrieve, retrieve, torch.where(can_search, search, 0))

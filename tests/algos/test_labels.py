@@ -9,9 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from play_by_hand import TEXTS, apples
+from play_by_hand import TEXTS, apples, chain_table
 from slow_gains import SlowGains
-from table_fixtures import REWARD, paging_options, random_action, small_table, table_of, with_scores
+from table_fixtures import (
+    REWARD,
+    paging_options,
+    random_action,
+    small_table,
+    table_of,
+    with_room,
+    with_scores,
+)
 
 from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging
@@ -86,8 +94,16 @@ def compare_along_random_play(
 def test_labels_equal_the_slow_ones(
     options: PagingOptions, table_seed: int, realization: float, seed: int
 ) -> None:
-    table = small_table(table_seed, num_documents=3, num_episodes=12, num_queries=6, coarse=True)
-    compare_along_random_play(table, options, realization, seed, steps=12)
+    table = small_table(
+        table_seed,
+        num_documents=3,
+        num_episodes=12,
+        num_queries=6,
+        coarse=True,
+        most_preloaded=4 if table_seed == 3 else 0,
+        longest_route=3 if table_seed >= 2 else 0,
+    )
+    compare_along_random_play(table, with_room(options, table), realization, seed, steps=12)
 
 
 GENEROUS: dict[str, Any] = {"num_candidates": 1, "evict_scope": "any", "staging": "lexical"}
@@ -109,6 +125,32 @@ def test_labels_equal_the_slow_ones_in_each_kind_of_setting(fields: dict[str, An
     for seed in range(3):
         compared += compare_along_random_play(table, options, 0.6, seed, steps=30)
     assert set(compared) == {"NEXT", "EVICT", "STORE", "SEARCH", "RETRIEVE"}, compared
+
+
+@pytest.mark.parametrize("stage_from", ["archival", "both"])
+def test_labels_equal_the_slow_ones_along_routes(stage_from: Any) -> None:
+    """Preloaded pages, so that much can be retrieved, searched from and turned to."""
+    options = PagingOptions(
+        capacity=4,
+        archival_capacity=None,
+        num_candidates=2,
+        staging="hybrid",
+        stage_from=stage_from,
+        reward=replace(PLAIN, retrieve=0.0625, search=0.03125, next=0.015625),
+    )
+    table = small_table(
+        5,
+        num_documents=3,
+        num_episodes=12,
+        num_queries=6,
+        coarse=True,
+        most_preloaded=11,
+        longest_route=4,
+    )
+    compared: Counter[str] = Counter()
+    for seed in range(3):
+        compared += compare_along_random_play(table, options, 0.6, seed, steps=30)
+    assert min(compared[name] for name in ("NEXT", "SEARCH", "RETRIEVE")) > 20, compared
 
 
 def test_both_environments_give_the_same_labels() -> None:
@@ -281,6 +323,49 @@ def test_search_gains_what_its_first_page_stages_less_what_it_gives_up() -> None
     # With three candidates the query stages it by itself.
     staged = Decision(search_table(), STORE_THREE, 0.5, num_candidates=3)
     assert staged(Op.SEARCH, slot) == -PLAIN.search
+
+
+CHEAP = replace(PLAIN, retrieve=0.0625, search=0.03125, next=0.015625)
+
+
+def test_a_step_of_a_route_is_worth_the_evidence_less_the_steps_to_go() -> None:
+    fields: dict[str, Any] = {"num_candidates": 1, "reward": CHEAP}
+    step = CHEAP.search + CHEAP.retrieve
+    begun = Decision(chain_table(), STORE_THREE, 0.5, **fields)
+    slot_of_3 = begun.group.process(0).core.slot_of(3)
+    assert begun(Op.RETRIEVE, 0) == 1 - 2 * step - CHEAP.retrieve
+    shown = 1 - 2 * step - CHEAP.retrieve  # what the candidate holds, given up by what follows
+    assert begun(Op.NEXT) == (1 - CHEAP.retrieve) - shown - CHEAP.next  # page 2: the evidence
+    assert begun(Op.SEARCH, slot_of_3) == (1 - CHEAP.retrieve) - shown - CHEAP.search
+
+    retrieved = Decision(chain_table(), [*STORE_THREE, (Op.RETRIEVE, 0)], 0.5, **fields)
+    slot_of_0 = retrieved.group.process(0).core.slot_of(0)
+    assert retrieved(Op.SEARCH, slot_of_0) == 1 - step - CHEAP.retrieve - CHEAP.search
+    # The ranking is 0, 2, 1: page 1 is two turns away, and the evidence is one.
+    assert retrieved(Op.NEXT) == 1 - CHEAP.retrieve - CHEAP.next
+
+    moves = [*STORE_THREE, (Op.RETRIEVE, 0), (Op.SEARCH, slot_of_0), (Op.RETRIEVE, 0)]
+    last = Decision(chain_table(), moves, 0.5, **fields)
+    slot_of_1 = last.group.process(0).core.slot_of(1)
+    assert last(Op.SEARCH, slot_of_1) == 1 - CHEAP.retrieve - CHEAP.search
+
+
+def test_what_the_page_before_it_does_not_stage_at_once_does_not_count() -> None:
+    table = replace(chain_table(), query_needs=np.array([[1]]), query_route=np.array([[0]]))
+    fields: dict[str, Any] = {"num_candidates": 1, "reward": CHEAP}
+    decision = Decision(table, [*STORE_THREE, (Op.RETRIEVE, 0)], 0.5, **fields)
+    # The ranking is 0, 2, 1, of which 0 was shown: the evidence is two turns away.
+    assert decision(Op.NEXT) == -CHEAP.next
+    begun = Decision(table, STORE_THREE, 0.5, **fields)
+    slots = [begun.group.process(0).core.slot_of(page) for page in (3, 4)]
+    gives_up = 1 - CHEAP.search - 2 * CHEAP.retrieve
+    assert [begun(Op.SEARCH, slot) for slot in slots] == [-gives_up - CHEAP.search] * 2
+
+
+def test_a_route_that_costs_more_than_the_evidence_is_worth_nothing() -> None:
+    dear = replace(CHEAP, search=0.5)
+    decision = Decision(chain_table(), STORE_THREE, 0.5, num_candidates=1, reward=dear)
+    assert decision(Op.RETRIEVE, 0) == -dear.retrieve
 
 
 def test_evict_loses_more_or_less_than_the_victim() -> None:

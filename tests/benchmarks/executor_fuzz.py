@@ -1,10 +1,12 @@
 """Random calls to the function executor: each is answered, or refused with a known reason.
 
-    PYTHONPATH=tests python tests/benchmarks/executor_fuzz.py [--calls 100000] [--seed 0]
+    PYTHONPATH=tests python tests/benchmarks/executor_fuzz.py [--calls 100000] [--seed 0] \
+        [--stores lists|sqlite]
 
 Calls are valid, nearly valid (one thing is wrong) or garbage: lone surrogates, NUL, chat markers,
 deep nesting, numbers of thousands of digits, objects that are no JSON. Sessions are small, so that
 queues flush, blocks fill and turns end all the time; now and then a store or a summarizer fails.
+The stores are plain lists, or the library's own in memory.
 After every call: main context agrees with the paging core and is within its window, a failed call
 has a reason and forces a heartbeat, and what the model is shown can be encoded. A reason that was
 never given is an error: the fuzz would have stopped to reach it.
@@ -22,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, Literal, get_args
 
 from external_fakes import ListArchival, ListRecall
 from rich.console import Console
@@ -30,11 +32,14 @@ from rich.progress import track
 from rich.table import Table
 
 from memrl.errors import MemrlError
+from memrl.memory.archival import ArchivalStore
 from memrl.memory.blocks import Block
 from memrl.memory.chain import Chain
+from memrl.memory.embedders import HashingEmbedder
 from memrl.memory.executor import LIMIT_ARGUMENTS_CHARS, Executor, Result
 from memrl.memory.main_context import MainContext
 from memrl.memory.queue_manager import QueueManager, QueueOptions
+from memrl.memory.recall import RecallStore
 from memrl.memory.refusals import Reason
 from memrl.memory.schemas import (
     LIMIT_INTEGER,
@@ -45,6 +50,7 @@ from memrl.memory.schemas import (
 )
 from memrl.memory.window import Window
 
+StoreKind = Literal["lists", "sqlite"]
 CALLS_PER_SESSION = 200
 LABELS = ("persona", "human")
 FUNCTIONS = list(memory_functions(LABELS).values())
@@ -165,12 +171,32 @@ def _as_json(arguments: dict[Any, Any]) -> str:
     return json.dumps(arguments)
 
 
+class Breakable:
+    """A store that fails while `is_broken`."""
+
+    def __init__(self, store: RecallStore | ArchivalStore) -> None:
+        self._store = store
+        self.is_broken = False
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_broken:
+            raise MemrlError("The disk is full: free some space.")
+        return getattr(self._store, name)
+
+
+def make_stores(kind: StoreKind) -> tuple[Any, Any]:
+    """Recall and archival, either of which can be broken."""
+    if kind == "lists":
+        return ListRecall(), ListArchival()
+    return Breakable(RecallStore()), Breakable(ArchivalStore(None, HashingEmbedder(32)))
+
+
 class Session:
     """One small memory and the turn that is being played on it."""
 
-    def __init__(self, rng: Random) -> None:
+    def __init__(self, rng: Random, stores: StoreKind = "lists") -> None:
         self.rng = rng
-        self.recall, self.archival = ListRecall(), ListArchival()
+        self.recall, self.archival = make_stores(stores)
         self.days = 0
         self.num_not_logged = 0
         main = MainContext(
@@ -235,6 +261,13 @@ class Session:
         self._check(result, was_open)
         return result
 
+    def close(self) -> None:
+        """Release the stores."""
+        for store in (self.recall, self.archival):
+            store.is_broken = False
+            if isinstance(store, Breakable):
+                store.close()
+
     def _check(self, result: Result, was_open: bool) -> None:
         main, chain = self.queue.main, self.chain
         result.text.encode()
@@ -279,7 +312,9 @@ class Report:
             self.summarizer_failures.update(session.queue.summarizer.failures)
 
 
-def fuzz(num_calls: int, seed: int, *, shows_progress: bool = False) -> Report:
+def fuzz(
+    num_calls: int, seed: int, *, stores: StoreKind = "lists", shows_progress: bool = False
+) -> Report:
     """Play random calls; AssertionError or whatever the executor raises ends it, with the call."""
     report = Report()
     start_s = time.perf_counter()
@@ -287,7 +322,7 @@ def fuzz(num_calls: int, seed: int, *, shows_progress: bool = False) -> Report:
     for index in track(range(num_calls), "calls", disable=not shows_progress):
         rng = Random(f"{seed}/{index}")
         if session is None or index % CALLS_PER_SESSION == 0:
-            session = Session(rng)
+            session = Session(rng, stores)
         session.rng = rng
         name, arguments = random_call(rng, session.hints())
         try:
@@ -300,6 +335,7 @@ def fuzz(num_calls: int, seed: int, *, shows_progress: bool = False) -> Report:
         report.by_function[(result.function, outcome)] += 1
         if index % CALLS_PER_SESSION == CALLS_PER_SESSION - 1 or index == num_calls - 1:
             report.add_session(session)
+            session.close()
     report.seconds = time.perf_counter() - start_s
     return report
 
@@ -324,8 +360,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--calls", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stores", choices=get_args(StoreKind), default="lists")
     arguments = parser.parse_args()
-    report = fuzz(arguments.calls, arguments.seed, shows_progress=True)
+    report = fuzz(arguments.calls, arguments.seed, stores=arguments.stores, shows_progress=True)
     console = Console()
     show(report, console)
     if report.missing_reasons:

@@ -1,4 +1,4 @@
-"""How fast recall and archival store and find.
+"""How fast recall, archival and a whole memory store and find.
 
     python tests/benchmarks/stores.py [--sizes 1000 10000 100000] [--repeats 50] [--json FILE]
 
@@ -6,7 +6,8 @@ Made-up messages of 20 words with Zipf frequencies, each with the name of one of
 that half of all pages hold a query's most common term. A single insert on disk includes the flush
 to the disk. `search rare` asks for two words that few pages hold, `search common` for a speaker's
 name and the commonest words. Vectors are random, of the length of all-MiniLM-L6-v2's, so that no
-model is timed. Nothing is asserted about time.
+model is timed. `memory` is what `memrl.memory.open` gives, with its default window, written to by
+`append` and by function calls. Nothing is asserted about time.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from memrl.memory import live
 from memrl.memory.archival import ArchivalStore, NewEntry
+from memrl.memory.queue_manager import NewPage
 from memrl.memory.recall import RecallPage, RecallStore
 
 DIMENSION = 384
@@ -154,6 +157,26 @@ def measure_archival(path: Path | None, size: int, repeats: int) -> list[dict[st
     return timings.rows
 
 
+def measure_memory(path: Path | None, size: int, repeats: int) -> list[dict[str, Any]]:
+    """Load a history of `size` messages, then time single operations."""
+    texts = make_texts(size + repeats)
+    timings = Timings("memory", "disk" if path else "memory", size)
+    history = [NewPage(texts[n], "user", time=START + timedelta(minutes=n)) for n in range(size)]
+
+    def call(name: str, /, **arguments: object) -> None:
+        assert memory.call(name, arguments).status == "ok"
+
+    with live.open(path, embedder=RandomVectors()) as memory:
+        timings.take("load all", lambda _: memory.extend(history))
+        timings.take("append", lambda n: memory.append(texts[size + n], "user"), repeats)
+        edit = {"name": "human", "content": "x"}
+        timings.take("edit block", lambda _: call("core_memory_append", **edit), repeats)
+        timings.take("retrieve", lambda n: call("retrieve", page_id=n), repeats)
+    if path:
+        timings.take("open", lambda _: live.open(path, embedder=RandomVectors()).close(), 5)
+    return timings.rows
+
+
 def show(rows: list[dict[str, Any]]) -> None:
     """Print the rows as a table."""
     table = Table(title="milliseconds: median and 95th percentile")
@@ -182,7 +205,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for size in track(arguments.sizes, "Measuring", console=Console(stderr=True)):
-        for measure in (measure_recall, measure_archival):
+        for measure in (measure_recall, measure_archival, measure_memory):
             rows += measure(None, size, arguments.repeats)
             with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
                 rows += measure(Path(folder) / "store.db", size, arguments.repeats)

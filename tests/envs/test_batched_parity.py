@@ -1,22 +1,27 @@
 """`BatchedPaging` and `LockstepPaging` are the same process: both are played side by side.
 
 Generated workloads, options and action sequences; everything a caller can see has to be equal at
-every step. `pytest -m slow tests/envs/test_batched_parity.py` plays 10,000 episodes.
+every step: 10,000 short episodes here, full-length ones of LoCoMo by `make parity`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from table_fixtures import with_room
 
 from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging, LockstepResult, Observation
+from envs.workloads.tables import load_workload, split_tables
 from memrl.actions import ActionLayout, Op
+from memrl.config import parse_config
 from memrl.documents import Document, Episode, Page, PageKind, Query
 from memrl.memory.embedders import HashingEmbedder
 from memrl.observation import FEATURES
@@ -24,9 +29,10 @@ from memrl.options import DEFAULT_REWARD, STAGINGS, PagingOptions, Unit
 from memrl.table import EpisodeTable
 from memrl.table_build import build_table, fit_lexical_statistics
 
-NUM_ENVS = 16
-EPISODES_PER_EXAMPLE = 40
+NUM_ENVS = 64
+EPISODES_PER_EXAMPLE = 500
 MOST_EVENTS = 20
+ROOT = Path(__file__).resolve().parents[2]
 PLAYERS = ("legal", "anything", "busy", "store_and_retrieve", "yield")
 WORDS = [f"{first}{rest}" for first in "bcdfg" for rest in ("al", "em", "in", "or", "us")]
 SPEAKERS = ("Ann", "Bob")
@@ -48,6 +54,7 @@ def documents(draw: st.DrawFn, number: int) -> Document:
     queries = []
     for _ in range(draw(st.integers(0, 6))):
         needs = tuple(sorted(draw(st.sets(st.integers(0, num_pages - 1), max_size=3))))
+        route = draw(st.lists(st.integers(0, num_pages - 1), max_size=3, unique=True))
         texts = [pages[page].text for page in needs] or ["nothing of the kind"]
         words = rng.permutation(" ".join(texts).split())[:6]
         queries.append(
@@ -56,6 +63,7 @@ def documents(draw: st.DrawFn, number: int) -> Document:
                 needs,
                 category=str(rng.integers(3)),
                 answerable=bool(rng.random() < 0.8),
+                route=tuple(page for page in route if page not in needs),
             )
         )
     return Document(f"d{number}", pages, tuple(queries), SPEAKERS)
@@ -65,6 +73,7 @@ def documents(draw: st.DrawFn, number: int) -> Document:
 def tables(draw: st.DrawFn) -> EpisodeTable:
     docs = [draw(documents(number)) for number in range(draw(st.integers(1, 3)))]
     episodes = []
+    preloads = draw(st.booleans())
     for _ in range(draw(st.integers(2, 5))):
         document = draw(st.integers(0, len(docs) - 1))
         num_doc_pages = len(docs[document].pages)
@@ -74,13 +83,14 @@ def tables(draw: st.DrawFn) -> EpisodeTable:
         askable = [
             index
             for index, query in enumerate(docs[document].queries)
-            if all(first <= page < first + num_pages for page in query.needs)
+            if all(first <= page < first + num_pages for page in query.cited)
         ]
         asked = draw(st.permutations(askable))[: max(0, MOST_EVENTS - num_pages)]
+        preloaded = min(num_pages, draw(st.sampled_from((0, 1, 3, num_pages))) * preloads)
         # Few different times, so that several queries are asked at the same one.
-        times = draw(st.lists(st.integers(0, num_pages), min_size=1, max_size=3))
+        times = draw(st.lists(st.integers(preloaded, num_pages), min_size=1, max_size=3))
         queries = sorted((draw(st.sampled_from(times)), index) for index in asked)
-        episodes.append(Episode(document, first, num_pages, tuple(queries)))
+        episodes.append(Episode(document, first, num_pages, tuple(queries), preloaded))
     statistics = fit_lexical_statistics(docs)
     return build_table(docs, episodes, HashingEmbedder(16), statistics, name="made-up")
 
@@ -160,9 +170,12 @@ def assert_same_step(expected: LockstepResult, got: LockstepResult, where: str) 
     assert_same_observation(expected.observation, got.observation, where)
 
 
-def play_side_by_side(table: EpisodeTable, options: PagingOptions, seed: int) -> None:
-    """Play `EPISODES_PER_EXAMPLE` episodes; rows that end begin another one at once or later."""
+def play_side_by_side(
+    table: EpisodeTable, options: PagingOptions, seed: int, num_episodes: int = EPISODES_PER_EXAMPLE
+) -> None:
+    """Play so many episodes; rows that end begin another one at once or later."""
     rng = np.random.default_rng(seed)
+    options = with_room(options, table)
     reference = LockstepPaging(table, options, NUM_ENVS)
     batched = BatchedPaging(table, options, NUM_ENVS)
     players = rng.choice(PLAYERS, NUM_ENVS)
@@ -175,7 +188,7 @@ def play_side_by_side(table: EpisodeTable, options: PagingOptions, seed: int) ->
         return observation
 
     observation = begin(rng.permutation(NUM_ENVS).tolist())
-    waiting = EPISODES_PER_EXAMPLE - NUM_ENVS
+    waiting = num_episodes - NUM_ENVS
     ended: set[int] = set()
     step = 0
     while len(ended) < NUM_ENVS:
@@ -206,13 +219,6 @@ def play_side_by_side(table: EpisodeTable, options: PagingOptions, seed: int) ->
 
 
 @given(table=tables(), options=paging_options(), seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-def test_generated_episodes(table: EpisodeTable, options: PagingOptions, seed: int) -> None:
-    play_side_by_side(table, options, seed)
-
-
-@pytest.mark.slow
-@given(table=tables(), options=paging_options(), seed=st.integers(0, 2**32 - 1))
 @settings(
     max_examples=10_000 // EPISODES_PER_EXAMPLE,
     deadline=None,
@@ -222,6 +228,40 @@ def test_ten_thousand_generated_episodes(
     table: EpisodeTable, options: PagingOptions, seed: int
 ) -> None:
     play_side_by_side(table, options, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", ["locomo", "locomo_end", "locomo_tokens", "locomo_small"])
+def test_full_length_episodes_of_locomo(preset: str) -> None:
+    if "MEMRL_DATA" not in os.environ:
+        pytest.skip("MEMRL_DATA names no folder with LoCoMo")
+    config = parse_config(["--config", str(ROOT / f"configs/{preset}.yaml")])
+    workload_config = dataclasses.replace(config.workload, embedder="hashing", train_episodes=20)
+    tables = split_tables(load_workload(workload_config), config.split, workload_config)
+    options = config.paging.resolved(**tables.train.medians())
+    for staging, evict_scope in (("hybrid_neighbours", "victim"), ("lexical", "any")):
+        play_side_by_side(
+            tables.train,
+            dataclasses.replace(options, staging=staging, evict_scope=evict_scope),  # type: ignore[arg-type]
+            seed=1,
+            num_episodes=NUM_ENVS,
+        )
+
+
+@pytest.mark.gpu
+def test_a_gpu_plays_as_a_cpu_does(small_table: EpisodeTable) -> None:
+    options = PagingOptions(capacity=1, num_candidates=2, evict_scope="any")
+    one, two = (BatchedPaging(small_table, options, 64, device) for device in ("cpu", "cuda"))
+    episodes = [row % small_table.num_episodes for row in range(64)]
+    observation = one.reset(episodes)
+    two.reset(episodes)
+    generator = torch.Generator().manual_seed(0)
+    while one.running.any():
+        action = torch.multinomial(observation["action_mask"].float(), 1, generator=generator)[:, 0]
+        expected, got = one.step(action), two.step(action)
+        on_cpu = {name: value.cpu() for name, value in got.observation.items()}
+        assert_same_step(expected, dataclasses.replace(got, observation=on_cpu), "on a GPU")
+        observation = expected.observation
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from play_against_model import SideBySide
-from table_fixtures import paging_options, random_action, small_table, table_of
+from table_fixtures import paging_options, random_action, small_table, table_of, with_room
 
 from envs.lockstep import LockstepPaging
 from memrl.documents import Query
@@ -22,9 +22,19 @@ SEEDS, P_ILLEGAL = st.integers(0, 2**32 - 1), st.sampled_from([0.0, 0.1, 0.5])
 
 
 def play_world(options: PagingOptions, world: int, seed: int, p_illegal: float) -> None:
-    """Play the 16 episodes of a generated world; every other world is full of ties."""
-    table = small_table(world, num_pages=10, num_episodes=16, coarse=world % 2 == 1)
-    pair = SideBySide(table, options, list(range(table.num_episodes)))
+    """Play the 16 episodes of a generated world.
+
+    Every other world is full of ties, every third one preloads pages.
+    """
+    most_preloaded = 6 if world % 3 == 0 else 0
+    table = small_table(
+        world,
+        num_pages=10,
+        num_episodes=16,
+        coarse=world % 2 == 1,
+        most_preloaded=most_preloaded,
+    )
+    pair = SideBySide(table, with_room(options, table), list(range(table.num_episodes)))
     pair.play(np.random.default_rng(seed), p_illegal)
     assert all(model.phase == "end" for model in pair.models)
 

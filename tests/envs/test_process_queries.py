@@ -107,8 +107,11 @@ def test_search_makes_a_page_the_focus_and_begins_at_the_first_results() -> None
         play(Op.STORE, slot)
     play(Op.NEXT)
     assert play.process.result_page == 1
-    slot = play.process.core.slot_of(4)
+    core = play.process.core
+    slot = core.slot_of(4)
+    uses = core.slot_uses[slot]
     assert play(Op.SEARCH, slot) == {"cost/search": -REWARD.search}
+    assert (core.slot_uses[slot], core.slot_last_use[slot]) == (uses + 1, core.clock)
     assert play.process.result_page == 0
     assert (play.process.focus_is_query, play.process.focus_page) == (False, 4)
     assert (Op.SEARCH, slot) not in play.legal, "that page is the focus already"

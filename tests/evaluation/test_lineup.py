@@ -21,7 +21,13 @@ from memrl.evaluation.play import EpisodeRecord, PagingGroup
 from memrl.options import STAGINGS, PagingOptions
 from memrl.policies.base import Contestant, Policy
 from memrl.policies.clairvoyant import Clairvoyant
-from memrl.policies.heuristics import CacheEviction, StoreAndRetrieve, UniformRandom, YieldOnly
+from memrl.policies.heuristics import (
+    CacheEviction,
+    ChainSearch,
+    StoreAndRetrieve,
+    UniformRandom,
+    YieldOnly,
+)
 from memrl.policies.network import GreedyGain, SetNetwork
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
@@ -259,6 +265,16 @@ def test_every_heuristic_is_there_once() -> None:
     assert lines[2][0].overrides == lines[3][0].overrides == {"evict_scope": "any"}
     assert lines[4][0].overrides == {"evict_fraction": 0.5}
     assert isinstance(lines[4][0].policy, YieldOnly)
+
+
+def test_chain_search_is_there_where_archival_holds_pages_to_find() -> None:
+    config = EvaluationConfig(chain_thresholds=(0.1, 0.4))
+    assert lineup.chain_lines(config, table()) == []
+    (line,) = lineup.chain_lines(config, small_table(6, num_pages=10, most_preloaded=3))
+    assert [contestant.name for contestant in line] == ["chain search"] * 2
+    assert [contestant.policy for contestant in line] == [ChainSearch(0.1), ChainSearch(0.4)]
+    assert [contestant.settings for contestant in line] == [{"threshold": 0.1}, {"threshold": 0.4}]
+    assert line[0].overrides == {"staging": "lexical"}
 
 
 def learned_policy() -> GreedyGain:

@@ -72,7 +72,9 @@ def test_a_run_plays_on_other_documents(runs: list[Path], tmp_path: Path) -> Non
     chat = {**TINY["workload"]["chat"], "num_documents": 3, "seed": 5}
     preset = tmp_path / "other.yaml"
     workload = {**TINY["workload"], "chat": chat}
-    preset.write_text(yaml.safe_dump({**TINY, "name": "other", "workload": workload}))
+    split = {"kind": "leave_one_out"}
+    other = {**TINY, "name": "other", "workload": workload, "split": split}
+    preset.write_text(yaml.safe_dump(other))
     outcome = evaluate("transfer", runs[0], "--config", preset, "--out", tmp_path)
     assert outcome.code == 0, outcome.err
     played = json.loads((tmp_path / "results.json").read_text())
@@ -94,6 +96,16 @@ def test_a_run_plays_on_other_documents(runs: list[Path], tmp_path: Path) -> Non
         # What was chosen on the run's own validation documents, once for each test document.
         chosen = trained[policy["name"]]["settings"][0]
         assert policy["settings"] == [chosen] * 3
+
+
+def test_a_run_plays_on_the_test_documents_of_a_split(runs: list[Path], tmp_path: Path) -> None:
+    preset = tmp_path / "other.yaml"
+    preset.write_text(yaml.safe_dump({**TINY, "split": {"test_frac": 0.5}}))
+    outcome = evaluate("transfer", runs[0], "--config", preset, "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    played = json.loads((tmp_path / "results.json").read_text())
+    documents = TINY["workload"]["chat"]["num_documents"]
+    assert len(played["clusters"]) == round(0.5 * documents) < documents
 
 
 def test_a_run_reads_the_embeddings_that_it_learned_from(runs: list[Path], tmp_path: Path) -> None:

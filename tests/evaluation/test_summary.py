@@ -120,7 +120,7 @@ def test_the_numbers_of_one_policy() -> None:
     ]
     records[1].evidence_by_category = {"two": [2.0, 2.0]}
     results = summarize([entry("x", records)], [], SETTINGS)
-    assert results["schema"] == 2
+    assert results["schema"] == 3
     assert results["clusters"] == ["a", "b"]
     assert results["num_seeds"] == 1
     assert results["paired"] == []

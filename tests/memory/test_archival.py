@@ -144,7 +144,7 @@ def test_a_smaller_capacity_applies_at_the_next_insert(tmp_path: Path) -> None:
         store.insert("a note", page_id=9)
         assert store.page_ids == [3, 9]
     with ArchivalStore(path, EMBEDDER, capacity=0) as store:
-        with pytest.raises(ValueError, match="capacity is 0"):
+        with pytest.raises(StoreError, match="has a capacity of 0"):
             store.insert("a note")
         assert len(store) == 2
 

@@ -77,7 +77,7 @@ def test_calls_and_results_enter_the_queue_and_recall() -> None:
         ("tool", f"Failed: There is no function of type NoneType: call one of {names}."),
         ("assistant", "Nothing, yet."),
     ]
-    roles = [hit.role for hit in recall.hits.values()]
+    roles = [page.role for page in recall.pages.values()]
     assert roles == ["user", *["call", "result"] * 4, "assistant"]
 
 
@@ -93,8 +93,8 @@ def test_a_call_that_cannot_be_logged_has_run_and_its_result_is_kept() -> None:
     assert (chain.last_result, chain.is_open) == (None, True)
     recall.is_broken = True
     with pytest.raises(MemrlError, match="recall is full"):
-        chain.call("core_memory_append", {"name": "human", "content": "Ana"})
-    assert chain.executor.queue.main.working["human"].text == "Ana"
+        chain.call("archival_memory_insert", {"content": "Ana"})
+    assert chain.executor.archival.search("Ana", page=0, page_size=5).total == 1
     assert chain.last_result is not None
     assert chain.last_result.status == "ok"
     assert not chain.is_open

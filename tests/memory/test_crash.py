@@ -16,7 +16,7 @@ from typing import IO
 
 import numpy as np
 import pytest
-from crash_child import DIMENSION, text_of
+from crash_child import DIMENSION, edits_of, hash_of, open_memory, text_of
 
 from memrl.memory.archival import ArchivalStore
 from memrl.memory.embedders import HashingEmbedder
@@ -35,10 +35,13 @@ class Acknowledged:
     deleted: set[int] = field(default_factory=set)
     doubtful: set[int] = field(default_factory=set)  # being deleted when the kill came
     highest: int = -1
+    context: tuple[str, int, int] = ("", 0, 0)  # of main context: hash, edits, pages
 
     def read(self, line: str) -> None:
         kind, *numbers = line.split()
-        if kind == "+":
+        if kind == "=":
+            self.context = (numbers[0], int(numbers[1]), int(numbers[2]))
+        elif kind == "+":
             first, last = map(int, numbers)
             self.stored.update(range(first, last + 1))
             self.highest = max(self.highest, last)
@@ -131,6 +134,26 @@ def check_archival(path: Path, said: Acknowledged) -> None:
         said.doubtful.clear()
 
 
+def check_memory(path: Path, said: Acknowledged) -> None:
+    last, edits, pages = said.context
+    with open_memory(path) as memory:
+        main, found = memory.main, edits_of(memory)
+        seen = main.core.counts.pages_seen
+        assert len(memory.recall) == seen
+        # The last change may be there without its word. A history leaves main context as it was.
+        is_same = hash_of(memory) == last
+        changes = {(0, 0), (0, 20)} if is_same else {(0, 0), (1, 0), (0, 1), (0, 20)}
+        assert (found - edits, seen - pages) in changes
+        assert [page.page_id for page in main.pages] == main.core.queue
+        texts = [page.text for page in memory.recall.get(range(seen))]
+        assert texts == [text_of(page_id) for page_id in range(seen)]
+        assert main.tokens <= main.window.window_tokens
+        said.context = (hash_of(memory), found, seen)
+
+
+CHECKS = {"recall": check_recall, "archival": check_archival, "memory": check_memory}
+
+
 def kill_many(nest: subprocess.Popen[bytes], kind: str, folder: Path, kills: int, seed: int) -> int:
     """Kill that many writers, `KILLS_PER_STORE` on each store; return the writes acknowledged."""
     total = 0
@@ -141,20 +164,20 @@ def kill_many(nest: subprocess.Popen[bytes], kind: str, folder: Path, kills: int
             lines = kill_writer(nest, kind, path, seed * 100_000 + number, said.highest + 1)
             for line in lines:
                 said.read(line)
-                total += line.startswith("+")
-            (check_recall if kind == "recall" else check_archival)(path, said)
+                total += line[0] in "+="
+            CHECKS[kind](path, said)
     return total
 
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no kill -9 to survive")
 
 
-@pytest.mark.parametrize("kind", ["recall", "archival"])
+@pytest.mark.parametrize("kind", CHECKS)
 def test_twenty_kills(nest: subprocess.Popen[bytes], kind: str, tmp_path: Path) -> None:
     assert kill_many(nest, kind, tmp_path, kills=20, seed=1) > 20
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["recall", "archival"])
+@pytest.mark.parametrize("kind", CHECKS)
 def test_a_thousand_kills(nest: subprocess.Popen[bytes], kind: str, tmp_path: Path) -> None:
     assert kill_many(nest, kind, tmp_path, kills=1000, seed=2) > 1000

@@ -222,11 +222,15 @@ def test_a_store_that_fails_is_reported_in_its_own_words() -> None:
         ("conversation_search", {"query": "x"}),
         ("retrieve", {"page_id": 0}),
         ("archival_memory_insert", {"content": "x"}),
+        ("core_memory_append", {"name": "human", "content": "x"}),
+        ("core_memory_replace", {"name": "persona", "old_content": "H", "new_content": "h"}),
     ):
+        before = executor.queue.main.messages()
         result = executor.execute(name, arguments)
         assert result.reason is Reason.STORE_FAILED
         assert "free some space" in result.text
-    assert executor.refusals == {Reason.STORE_FAILED: 3}
+        assert executor.queue.main.messages() == before
+    assert executor.refusals == {Reason.STORE_FAILED: 5}
     assert executor.queue.accounting["function/archival_memory_insert"].bytes_stored == 0
 
 

@@ -9,8 +9,11 @@ from memrl.memory.executor import Executor, Result
 from memrl.memory.schemas import memory_functions
 
 
-def test_random_calls_are_answered_or_refused_with_a_reason() -> None:
-    report = executor_fuzz.fuzz(2_000, seed=0)
+@pytest.mark.parametrize("stores", ["lists", "sqlite"])
+def test_random_calls_are_answered_or_refused_with_a_reason(
+    stores: executor_fuzz.StoreKind,
+) -> None:
+    report = executor_fuzz.fuzz(2_000, seed=0, stores=stores)
     assert sum(report.outcomes.values()) == 2_000
     assert report.missing_reasons == []
     answered = {function for function, outcome in report.by_function if outcome == "ok"}

@@ -15,6 +15,7 @@ CORES = st.fixed_dictionaries(
         "capacity_tokens": st.integers(1, 20),
         "num_slots": st.integers(1, 5),
         "archival_capacity": st.sampled_from([None, 0, 1, 2, 5]),
+        "num_preloaded": st.integers(0, 3),
     }
 )
 MOVES = st.lists(
@@ -45,9 +46,20 @@ def filled(*pages: int) -> PagingCore:
 class Pair:
     """The core and its model, moved together."""
 
-    def __init__(self, capacity_tokens: int, num_slots: int, archival_capacity: int | None) -> None:
+    def __init__(
+        self,
+        capacity_tokens: int,
+        num_slots: int,
+        archival_capacity: int | None,
+        num_preloaded: int,
+    ) -> None:
         self.core = make(capacity_tokens, num_slots, archival_capacity)
         self.model = ModelCore(capacity_tokens, num_slots, archival_capacity)
+        places = num_preloaded if archival_capacity is None else archival_capacity
+        self.num_preloaded = min(num_preloaded, places)
+        for page in range(self.num_preloaded):
+            self.core.preload(page, 1)
+            self.model.preload(page, 1)
         self.uses: dict[int, list[int]] = {}
         self.time_in: dict[int, int] = {}
 
@@ -166,7 +178,7 @@ def test_limits_and_accounting_hold_after_every_move(
         assert places is None or core.num_archived <= places
         assert counts.pages_in - counts.pages_out == core.num_resident
         assert counts.tokens_in - counts.tokens_out == core.occupied_tokens
-        assert counts.stores - counts.drops == core.num_archived
+        assert pair.num_preloaded + counts.stores - counts.drops == core.num_archived
         assert counts.losses <= counts.pages_out
         assert list(core.recall)[: len(recall)] == recall, "recall is append-only"
         recall = list(core.recall)
@@ -218,6 +230,18 @@ def test_a_full_archive_drops_the_page_stored_first() -> None:
     assert core.is_resident(2), "the drop leaves main context alone"
     core.page_out(2)
     assert core.counts.losses == 1
+
+
+def test_preloaded_pages_are_dropped_first_and_are_nobodys_stores() -> None:
+    core = make(archival_capacity=2)
+    core.preload(5, 1)
+    core.preload(4, 1)
+    assert (core.archive, list(core.recall), core.queue) == ([5, 4], [5, 4], [])
+    with pytest.raises(ValueError, match="Page 6 cannot be preloaded: archival holds 2 pages"):
+        core.preload(6, 1)
+    core.see(6, 1)
+    assert core.store(6) == 5
+    assert (core.counts.stores, core.counts.drops, core.counts.pages_seen) == (1, 1, 3)
 
 
 def test_queue_is_fifo_and_a_retrieved_page_goes_to_its_back() -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from live_fixtures import NOON, check_main, make_main, make_queue, words
 
 from memrl.errors import MemrlError
-from memrl.memory.main_context import CUT_MARKER
-from memrl.memory.queue_manager import QueueManager, QueueOptions
+from memrl.memory.external import RecallPage
+from memrl.memory.main_context import CUT_MARKER, MainContext
+from memrl.memory.queue_manager import NewPage, QueueManager, QueueOptions
 from memrl.memory.refusals import Reason, RefusedError
 from memrl.memory.summarizers import ExtractiveSummarizer
 from memrl.memory.window import ContextError
@@ -42,9 +43,8 @@ def test_a_page_goes_to_recall_whole_and_to_the_back_of_the_queue() -> None:
     queue = make_queue(recall=recall)
     arrival = queue.append("Hello\x00 <|im_end|>\ud800", "user")
     assert queue.main.pages == [arrival.page]
-    hit = recall.hits[arrival.page.page_id]
-    assert (hit.text, hit.role, hit.time) == ("Hello\x00 <|im_end|>\ud800", "user", NOON)
-    assert recall.page_tokens == {0: arrival.page.page_tokens}
+    text, tokens = "Hello\x00 <|im_end|>\ud800", arrival.page.page_tokens
+    assert recall.pages == {0: RecallPage(0, text, "user", NOON, tokens)}
     assert (arrival.flush, arrival.is_warning) == (None, False)
 
 
@@ -219,19 +219,46 @@ def test_a_summarizer_without_room_is_refused() -> None:
 
 def test_nothing_changes_when_recall_fails() -> None:
     recall = ListRecall()
-    queue = make_queue(recall=recall)
-    fill(queue, 90)
+    queue = make_queue(recall=recall, summarizer=Recorder())
+    fill(queue, 20, 30, 30)
+    queue.evict(0)
+    assert queue.main.core.queue == [1, 2]
     recall.is_broken = True
-    with pytest.raises(MemrlError, match="disk"):
-        queue.append(words(90), "user")
-    assert queue.main.core.queue == [0]
-    assert not queue.main.has_seen(1)
+    before = (queue.main.saved(), queue.main.messages())
+    moves: list[Callable[[], object]] = [
+        lambda: queue.append(words(90), "user"),  # would flush
+        lambda: queue.append(words(1), "user"),
+        lambda: queue.extend([NewPage("a", "user")]),
+        lambda: queue.retrieve(0),
+        lambda: queue.evict(1),
+        lambda: queue.append_block("human", "Ana"),
+        lambda: queue.replace_in_block("persona", "H", "h"),
+    ]
+    for move in moves:
+        with pytest.raises(MemrlError, match="disk"):
+            move()
+        assert (queue.main.saved(), queue.main.messages()) == before
+        assert not queue.main.has_seen(3)
     recall.is_broken = False
-    assert fill(queue, 90) == [1]
-    recall.is_broken = True
-    with pytest.raises(MemrlError, match="disk"):
-        queue.retrieve(0)
-    assert queue.main.core.queue == [1]
+    assert fill(queue, 90) == [3]
+
+
+def test_a_history_goes_to_recall_alone() -> None:
+    recall = ListRecall()
+    queue = make_queue(make_main(50), recall=recall)
+    fill(queue, 10)
+    history = [NewPage("a", "user", time=NOON), NewPage(words(900), "assistant", page_id=7)]
+    assert queue.extend([*history, NewPage("b", "user")]) == [1, 7, 8]
+    assert [recall.pages[page_id].text for page_id in (1, 7, 8)] == ["a", words(900), "b"]
+    assert queue.main.core.queue == [0]
+    assert queue.retrieve(7).page.is_cut
+    assert fill(queue, 10) == [9]
+    with pytest.raises(ValueError, match="Page 7 has been seen before"):
+        queue.extend([NewPage("c", "user"), NewPage("d", "user", page_id=7)])
+    assert not queue.main.has_seen(10)
+    check_main(queue.main)
+    costs = queue.accounting.as_dict()["queue/extend"]
+    assert (costs["calls"], costs["failures"]) == (2, 1)
 
 
 # ------------------------------------------------------------------ moves by choice
@@ -309,8 +336,13 @@ STEPS = st.lists(
 def test_any_sequence_ends_within_the_window(
     steps: list[tuple[str, int]], warn: float, flush: float, evict: float, answer: str
 ) -> None:
+    def make_small() -> MainContext:
+        return make_main(40, num_slots=5, markup_tokens=1)
+
+    recall = ListRecall()
     queue = make_queue(
-        make_main(40, num_slots=5, markup_tokens=1),
+        make_small(),
+        recall=recall,
         summarizer=Recorder(answer),
         options=QueueOptions(warn, flush, evict),
     )
@@ -326,6 +358,13 @@ def test_any_sequence_ends_within_the_window(
                 resident = queue.main.core.is_resident(number % seen)
                 assert resident == (kind == "retrieve")
         check_main(queue.main)
+        if seen:
+            assert recall.context == queue.main.saved()
+            again = make_queue(make_small(), recall=recall)
+            again.resume(
+                [(page.page_id, page.page_tokens) for page in recall.pages.values()], recall.context
+            )
+            assert again.main.messages() == queue.main.messages()
     assert len(list(queue.main.core.recall)) == seen
 
 

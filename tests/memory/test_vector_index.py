@@ -9,12 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memrl.memory.scores import SCORE_SCALE, quantize_scores
+from memrl.memory.scores import SCORE_SCALE, exact_scores, quantize_scores
 from memrl.memory.vector_index import (
     FaissIndex,
     IndexKind,
     TorchIndex,
-    exact_scores,
     make_index,
     nearest,
 )

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import pytest
 import torch
+from play_by_hand import chain_table
 from table_fixtures import REWARD, made_up_document, small_table, table_of, with_scores
 from torch import Tensor
 
@@ -336,3 +337,33 @@ def test_limit_needed_pages_push_each_other_out_of_a_small_archive() -> None:
     record = one_episode(table, capacity=3, archival_capacity=2)
     assert record.operations["store"] >= 3  # the first of them for nothing
     assert record.evidence == 2
+
+
+# ---------------------------------------------------------------------------------------- routes
+
+
+@pytest.mark.parametrize(
+    ("fields", "operations", "costs"),
+    [
+        ({"next": 0.5}, {"retrieve": 3, "search": 2, "next": 0}, 3 * 0.125 + 2 * 0.0625),
+        ({"next": 0.03125}, {"retrieve": 1, "search": 0, "next": 1}, 0.125 + 0.03125),
+        ({"next": 1.0, "search": 0.25}, {"retrieve": 3, "search": 2, "next": 0}, 0.875),
+        ({"next": 1.0, "search": 0.5}, {"retrieve": 0, "search": 0, "next": 0}, None),
+    ],
+)
+def test_a_route_is_followed_where_that_is_the_cheapest_way_and_pays(
+    fields: dict[str, float], operations: dict[str, int], costs: float | None
+) -> None:
+    """The query ranks page 0, the first of the route, then the evidence, then the other one."""
+    reward = replace(PLAIN, **({"search": 0.0625, "store": 0.0} | fields))
+    # Nothing on a route is stored for a later query: here all of it is in the archive.
+    table = replace(
+        chain_table(),
+        episode_num_preloaded=np.array([6]),
+        episode_num_events=np.array([1]),
+        event_kind=np.array([[Event.QUERY]], dtype=np.int16),
+        event_index=np.array([[0]], dtype=np.int16),
+    )
+    record = one_episode(table, reward=reward, num_candidates=1, archival_capacity=None)
+    assert {name: record.operations[name] for name in operations} == operations
+    assert record.episode_return == (0.0 if costs is None else 1.0 - costs)

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from table_fixtures import REWARD, small_table
@@ -12,13 +13,22 @@ from torch import Tensor
 
 from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging
+from envs.workloads.nested_kv import generate_nested_kv, whole_documents
 from memrl.actions import ActionLayout, Op
 from memrl.evaluation.lineup import SideBySide
 from memrl.evaluation.play import EpisodeRecord, play
+from memrl.memory.embedders import HashingEmbedder
 from memrl.observation import FEATURES, GLOBALS
 from memrl.options import PagingOptions
 from memrl.policies.base import Policy, first_legal, layout_of
-from memrl.policies.heuristics import CacheEviction, StoreAndRetrieve, UniformRandom, YieldOnly
+from memrl.policies.heuristics import (
+    CacheEviction,
+    ChainSearch,
+    StoreAndRetrieve,
+    UniformRandom,
+    YieldOnly,
+)
+from memrl.table_build import build_table, fit_lexical_statistics
 
 Rows = Mapping[int, Mapping[str, float]]
 Move = tuple[Op, int]
@@ -349,3 +359,68 @@ def test_fifo_keeps_the_latest_pages() -> None:
         assert record.episode_return == pytest.approx(expected)
         total += expected
     assert total > 0
+
+
+# ---------------------------------------------------------------------------------------- chains
+
+
+def with_lexical(observation: dict[str, Tensor], *scores: float) -> dict[str, Tensor]:
+    observation["candidates"][0, :, FEATURES.index("lexical")] = torch.tensor(scores)
+    return observation
+
+
+SEARCHES = [(Op.SEARCH, row) for row in range(3)]
+RETRIEVES = [(Op.RETRIEVE, 0), (Op.RETRIEVE, 1)]
+FOUND = {"retrieved": 1.0, "uses": 0.25}
+SEARCHED = {"retrieved": 1.0, "uses": 0.5}
+
+
+def test_chain_search_retrieves_the_first_candidate_that_matches() -> None:
+    policy = ChainSearch(0.25)
+    observation = with_lexical(seen(at_query=True, slots={0: FOUND}), 0.2, 0.25)
+    assert choice(policy, observation, *SEARCHES, *RETRIEVES) == (Op.RETRIEVE, 1)
+    both = with_lexical(seen(at_query=True, slots={0: FOUND}), 0.3, 0.9)
+    assert choice(policy, both, *SEARCHES, *RETRIEVES) == (Op.RETRIEVE, 0)
+    assert choice(policy, both, *SEARCHES, (Op.RETRIEVE, 1)) == (Op.RETRIEVE, 1)
+
+
+def test_chain_search_searches_once_from_each_page_that_it_retrieved() -> None:
+    policy = ChainSearch(0.25)
+    slots: Rows = {0: {"uses": 0.25}, 1: SEARCHED, 2: FOUND}
+    observation = with_lexical(seen(at_query=True, slots=slots), 0.1, 0.2)
+    assert choice(policy, observation, *SEARCHES, *RETRIEVES) == (Op.SEARCH, 2)
+    done = with_lexical(seen(at_query=True, slots={0: {"uses": 0.25}, 1: SEARCHED}), 0.1, 0.2)
+    assert choice(policy, done, *SEARCHES, *RETRIEVES) == (Op.YIELD, 0)
+
+
+def test_chain_search_does_what_is_legal_only() -> None:
+    observation = with_lexical(seen(at_query=True, slots={0: FOUND}), 0.5, 0.5)
+    assert choice(ChainSearch(0.25), observation) == (Op.YIELD, 0)
+    pressed = seen(at_query=False, slots=FULL)
+    assert choice(ChainSearch(0.0), pressed, *EVICT_ALL, (Op.STORE, 0)) == (Op.YIELD, 0)
+
+
+def test_chain_search_needs_a_search_more_than_look_ups() -> None:
+    """The last search finds that the value is no key; every level costs one more."""
+    workload = generate_nested_kv(
+        levels=range(7), documents_per_level=3, num_pairs=30, rng=np.random.default_rng(1)
+    )
+    documents = workload.documents
+    table = build_table(
+        documents,
+        whole_documents(documents),
+        HashingEmbedder(16),
+        fit_lexical_statistics(documents),
+        name="nested_kv",
+    )
+    options = PagingOptions(
+        capacity=8, archival_capacity=None, num_candidates=10, staging="lexical"
+    )
+    group = BatchedPaging(table, options, table.num_episodes)
+    for record in play(group, ChainSearch(0.15), range(table.num_episodes)):
+        level = int(next(iter(record.evidence_by_category)).removeprefix("level "))
+        assert record.evidence == 1.0
+        assert record.operations == {
+            **{"yield": 1, "retrieve": level + 1, "search": level + 1},
+            **{"next": 0, "store": 0, "evict": 0},
+        }

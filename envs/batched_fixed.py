@@ -1,0 +1,143 @@
+"""`FixedShapePaging`: a step without a look at the host, for compilers and captured graphs.
+
+Everything is computed for all rows and written where it is meant; a step plays at most `rounds`
+rounds of forced moves. A row that has then no decision yet *waits*: its action of the next step is
+ignored, its forced moves go on, and what it has earned is paid when it reaches a decision or its
+episode ends. Decision by decision, a row's episode is the same as in `BatchedPaging`, for any
+number of rounds.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from envs.batched_episodes import EpisodeRows
+from envs.batched_rows import Rows
+from envs.draws import EpisodeDraws
+from envs.lockstep import Observation
+from memrl.episode_log import REWARD_TERMS
+from memrl.options import PagingOptions
+from memrl.table import EpisodeTable
+
+
+class FixedStep(NamedTuple):
+    """What a step gave, for B rows.
+
+    Attributes:
+        observation: of the episodes that go on or have begun.
+        reward_terms: (B, len(REWARD_TERMS)) float64, of the decision before; 0 for rows that wait.
+        terminated: (B,) bool, the episode of that decision has ended, and another one has begun.
+        illegal: (B,) bool. elapsed_events: (B,) int64, since the decision before.
+    """
+
+    observation: Observation
+    reward_terms: Tensor
+    terminated: Tensor
+    illegal: Tensor
+    elapsed_events: Tensor
+
+
+class FixedShapePaging(EpisodeRows):
+    """B rows that begin the next episode by themselves.
+
+    Args:
+        table, options, num_envs, device: see `EpisodeRows`.
+        rounds: most rounds of forced moves in a step; 1 or more.
+        draws: say what each row plays next.
+    """
+
+    def __init__(
+        self,
+        table: EpisodeTable,
+        options: PagingOptions,
+        num_envs: int,
+        device: torch.device | str,
+        *,
+        rounds: int,
+        draws: EpisodeDraws,
+    ) -> None:
+        if rounds < 1:
+            raise ValueError(f"rounds must be 1 or more, got {rounds}.")
+        super().__init__(table, options, num_envs, device, rounds)
+        self._draws = draws
+        self._all = torch.arange(num_envs, device=self.device)
+        # The clock at the row's latest decision, -1 before the first one of its episode.
+        self._decided_at = torch.full_like(self._all, -1)
+        # What is to be reported of this step.
+        self._terminated = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        self._paid = torch.zeros(
+            (num_envs, len(REWARD_TERMS)), dtype=torch.float64, device=self.device
+        )
+        self._elapsed = torch.zeros_like(self._all)
+
+    def begin(self, episodes: Tensor) -> Observation:
+        """Begin the given episodes, (B,), in all rows."""
+        self._process.begin(Rows(self._all), episodes)
+        self._process.settle()
+        self._decided_at.fill_(-1)
+        self._note_decisions()
+        self._observe_all()
+        return self.observation()
+
+    def advance(self, action: Tensor) -> FixedStep:
+        """Play one action in every row that has a decision.
+
+        Args:
+            action: (B,) int64 on the device; one outside the action space counts as illegal,
+                because to refuse it would take a look at it.
+        """
+        process, batch = self._process, self._process.batch
+        plays = process.has_choice
+        is_action = (action >= 0) & (action < self.layout.num_actions)
+        action = torch.where(is_action, action, 0)
+        is_legal = is_action & process.mask.gather(1, action[:, None])[:, 0]
+        illegal = plays & ~is_legal
+        action = torch.where(illegal, 0, action)
+        self._terminated.zero_()
+        self._paid.zero_()
+        self._elapsed.zero_()
+        process.play(
+            self._op_of[action],
+            self._argument_of[action],
+            plays,
+            illegal,
+            waiting=~plays & ~batch.due & ~batch.ended,
+            between=self._begin_next,
+        )
+        # What was earned before the first decision is paid with it, as in the other environments.
+        self._pay(process.has_choice & (self._decided_at >= 0))
+        self._note_decisions()
+        self._observe_all()
+        return FixedStep(self.observation(), self._paid, self._terminated, illegal, self._elapsed)
+
+    def _begin_next(self) -> None:
+        """Pay rows that have ended, and put them before the first event of their next episode.
+
+        At most once a step: a step reports one end.
+        """
+        ended = self._process.batch.ended & ~self._terminated
+        self._pay(ended)
+        self._terminated |= ended
+        self._process.begin(Rows(self._all, ended), self._draws.next(ended))
+        self._decided_at.masked_fill_(ended, -1)
+
+    def _note_decisions(self) -> None:
+        process = self._process
+        self._decided_at.copy_(
+            torch.where(process.has_choice, process.batch.clock, self._decided_at)
+        )
+
+    def _pay(self, rows: Tensor) -> None:
+        """Report what the given rows, (B,) bool, have earned; rows that restarted keep theirs."""
+        batch = self._process.batch
+        rows = rows & ~self._terminated
+        self._paid += torch.where(rows[:, None], batch.reward_terms, 0.0)
+        has_decided = rows & (self._decided_at >= 0)
+        self._elapsed += torch.where(has_decided, batch.clock - self._decided_at, 0)
+        batch.reward_terms.copy_(torch.where(rows[:, None], 0.0, batch.reward_terms))
+
+    def _row_tensors(self) -> dict[str, tuple[Tensor, int]]:
+        return super()._row_tensors() | {"decided_at": (self._decided_at, 0)}

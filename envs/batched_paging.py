@@ -1,0 +1,115 @@
+"""`BatchedPaging`: a group of episodes stepped together, as tensors on one device.
+
+It has the interface of `envs.lockstep.LockstepPaging`, and every row always stands at a decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from envs.batched_episodes import EpisodeRows
+from envs.batched_rows import Rows
+from envs.lockstep import LockstepPaging, LockstepResult, Observation
+from memrl.observation import observe
+from memrl.options import PagingOptions
+from memrl.table import EpisodeTable
+
+
+def paging_group(
+    table: EpisodeTable, options: PagingOptions, num_envs: int
+) -> BatchedPaging | LockstepPaging:
+    """Episodes side by side: `BatchedPaging` where it supports the options, else the reference."""
+    if options.store_scope == "victim" and not options.observe_embeddings:
+        return BatchedPaging(table, options, num_envs)
+    return LockstepPaging(table, options, num_envs)
+
+
+class BatchedPaging(EpisodeRows):
+    """B episodes that begin and end when the caller says so; see `EpisodeRows` for the arguments.
+
+    Attributes:
+        running: (B,) bool, rows whose episode has not been reported as terminated.
+    """
+
+    def __init__(
+        self,
+        table: EpisodeTable,
+        options: PagingOptions,
+        num_envs: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        super().__init__(table, options, num_envs, device)
+        self.running = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+
+    def reset(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> Observation:
+        """Begin episodes in the given rows (default: rows 0, 1, ...).
+
+        A reward earned before the first decision (a query asked while nothing was to be decided) is
+        paid with the first step.
+        """
+        rows = range(len(episodes)) if rows is None else rows
+        if len(rows) != len(episodes):
+            raise ValueError(f"reset() got {len(episodes)} episodes for {len(rows)} rows.")
+        for episode in episodes:
+            if not 0 <= episode < self.table.num_episodes:
+                raise ValueError(
+                    f"Episode {episode} is outside 0..{self.table.num_episodes - 1} of the table."
+                )
+        if len(set(rows)) != len(rows):
+            raise ValueError(f"reset() got a row more than once: {list(rows)}.")
+        index = torch.tensor(list(rows), dtype=torch.int64, device=self.device)
+        chosen = torch.tensor(list(episodes), dtype=torch.int64, device=self.device)
+        self._process.begin(Rows(index), chosen)
+        self._process.settle()
+        self.running[index] = True
+        return self._observe(index)
+
+    def step(self, actions: npt.NDArray[np.int64] | Tensor) -> LockstepResult:
+        """Play one action in every running row; rows that have ended ignore theirs.
+
+        Args:
+            actions: (B,) integers within the action space; an action that is not legal is counted,
+                charged, and acts as YIELD.
+        """
+        batch = self._process.batch
+        action = torch.as_tensor(actions, device=self.device).long()
+        before = batch.clock.clone()
+        plays = self.running & ~batch.ended
+        action = torch.where(plays, action, 0)
+        if ((action < 0) | (action >= self.layout.num_actions)).any():
+            raise ValueError(f"An action is outside 0..{self.layout.num_actions - 1}.")
+        illegal = plays & ~self._process.mask.gather(1, action[:, None])[:, 0]
+        action = torch.where(illegal, 0, action)
+        self._process.play(self._op_of[action], self._argument_of[action], plays, illegal)
+        terminated = self.running & batch.ended
+        self.running = self.running & ~terminated
+        terms = batch.reward_terms.clone()
+        batch.reward_terms.zero_()
+        return LockstepResult(
+            self._observe(plays.nonzero()[:, 0]),
+            terms.cpu().numpy(),
+            terminated.cpu().numpy(),
+            illegal.cpu().numpy(),
+            (batch.clock - before).cpu().numpy(),
+        )
+
+    def _observe(self, changed: Tensor) -> Observation:
+        """Observe the rows that have changed, and return all rows."""
+        if 2 * len(changed) > self.num_envs:
+            self._observe_all()
+        elif len(changed):
+            fresh = observe(self._process.batch.paging_state(changed), self._tensors, self.options)
+            fresh["action_mask"] = self._process.mask[changed]
+            self._observation = {
+                name: value.index_copy(0, changed, fresh[name])
+                for name, value in self._observation.items()
+            }
+        return self.observation()
+
+    def _row_tensors(self) -> dict[str, tuple[Tensor, int]]:
+        return super()._row_tensors() | {"running": (self.running, 0)}

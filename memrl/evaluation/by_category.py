@@ -1,0 +1,70 @@
+"""One row a policy, one column a kind of question, where every episode asks questions of one kind.
+
+Reward and operations are noted by episode, so there is no such table for conversations, whose
+episodes mix kinds; their evidence recall by kind is in `evidence_recall_by_category`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from memrl.evaluation.play import EpisodeRecord
+
+CELL = "reward / question, evidence recall, mean and most searches / question"
+"""What stands in a cell of `table`; a query's own staging, SEARCH and NEXT are searches."""
+
+
+def summarize_by_category(records: Sequence[EpisodeRecord]) -> dict[str, dict[str, float]]:
+    """Numbers of one policy by category; empty where an episode mixes categories.
+
+    Args:
+        records: episodes with queries that pay evidence.
+
+    Returns:
+        By category: `episodes`, `reward_per_question`, `evidence_recall`,
+        `searches_per_question`, and `most_searches_per_question` of an episode.
+    """
+    by_category: dict[str, list[EpisodeRecord]] = {}
+    for record in records:
+        if len(record.evidence_by_category) != 1:
+            return {}
+        by_category.setdefault(next(iter(record.evidence_by_category)), []).append(record)
+    return {category: _numbers(own) for category, own in sorted(by_category.items())}
+
+
+def _numbers(records: Sequence[EpisodeRecord]) -> dict[str, float]:
+    questions = sum(record.num_scored for record in records)
+    searches = [
+        record.num_queries + record.operations["search"] + record.operations["next"]
+        for record in records
+    ]
+    return {
+        "episodes": len(records),
+        "reward_per_question": sum(record.episode_return for record in records) / questions,
+        "evidence_recall": sum(record.evidence for record in records) / questions,
+        "searches_per_question": sum(searches) / questions,
+        "most_searches_per_question": max(
+            count / record.num_scored for count, record in zip(searches, records, strict=True)
+        ),
+    }
+
+
+def table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of text; both empty where episodes mix categories."""
+    policies = [policy for policy in results["policies"] if policy["by_category"]]
+    if not policies:
+        return [], []
+    categories = list(policies[0]["by_category"])
+    rows = [
+        [policy["name"], *(_cell(policy["by_category"][category]) for category in categories)]
+        for policy in policies
+    ]
+    return ["policy", *categories], rows
+
+
+def _cell(numbers: Mapping[str, float]) -> str:
+    return (
+        f"{numbers['reward_per_question']:.3f}, {numbers['evidence_recall']:.3f}, "
+        f"{numbers['searches_per_question']:.2f} <={numbers['most_searches_per_question']:.0f}"
+    )
