@@ -4,6 +4,7 @@
     python train.py --config configs/locomo.yaml --split.fold 2   # one conversation left out
     python train.py --config configs/locomo.yaml --folds true     # each left out in turn
     python train.py --config configs/locomo.yaml --seed 3 --paging.capacity 8
+    python train.py --config configs/locomo_gpg.yaml              # learn from the reward alone
     python train.py --config configs/default.yaml --resume true   # go on after Ctrl-C
 
 Writes runs/<name>/seed<k>/: config.yaml, provenance.json, metrics.jsonl, checkpoint-<n>/,
@@ -31,27 +32,23 @@ from envs.workloads.tables import (
     workload_record,
 )
 from memrl.algos.gain_regression import GainRegression
-from memrl.best import BestSoFar
-from memrl.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
 from memrl.documents import Workload
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
-from memrl.evaluation.lineup import Arena
+from memrl.evaluation.lineup import Arena, Line
 from memrl.evaluation.summary import Entry
 from memrl.interrupt import Interrupted, InterruptGuard
-from memrl.policies.base import Contestant
-from memrl.policies.network import GreedyGain
+from memrl.learning import imitate, improve, start_weights
 from memrl.policies.prior import PageScorer, fit_page_scorer
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
 from memrl.resuming import newest_name, require_same_config, require_same_data
+from memrl.run_checkpoint import RunCheckpoint
 from memrl.run_files import plain
 from memrl.seeding import Streams
 from memrl.tracking import Run, require_unused, run_folder, start_run
-
-LOG_EVERY = 25  # gradient steps
-
 
 # ---------------------------------------------------------------------------------------- one run
 
@@ -65,27 +62,17 @@ def run(config: RunConfig, workload: Workload) -> list[Entry]:
         print(f"{folder} is finished already; its records are used.")
         return summary.read_entries(folder / "episodes.jsonl")
 
-    device = pick_device(config.device)
+    pick_device(config.device)  # a device that is not there is named before anything is built
     tables, scorer = build_world(config, workload)
     options = config.paging.resolved(**tables.train.medians())
-    streams = Streams(config.seed)
-    record = open_run(config, data_record(workload, tables), streams)
+    record = open_run(config, data_record(workload, tables), Streams(config.seed))
 
     with record, InterruptGuard() as guard:
-        # policy and learner
-        learner = GainRegression(
-            paging_group(tables.train, options, config.num_envs),
-            config.network,
-            config.learner,
-            streams,
-            thresholds=np.quantile(tables.train.page_prior, (0.3, 0.5, 0.7)).tolist(),
-            device=device,
+        world = (
+            f"{tables.train.num_episodes:,} training, {tables.validation.num_episodes} validation"
         )
-        parameters = sum(p.numel() for p in learner.network.parameters())
         print(
-            f"{record.folder}: {parameters:,} parameters | "
-            f"{tables.train.num_episodes:,} training, {tables.validation.num_episodes} validation, "
-            f"{tables.test.num_episodes} test episodes | "
+            f"{record.folder}: {world}, {tables.test.num_episodes} test episodes | "
             f"capacity {options.capacity} {options.unit}, {options.num_slots} slots, "
             f"archive {options.archival_capacity}"
         )
@@ -94,9 +81,9 @@ def run(config: RunConfig, workload: Workload) -> list[Entry]:
             print(f"{num_cut:,} test pages are larger than main context and truncated to it")
         # learn, then score
         validation = Arena(tables.validation, options, paging_group)
-        policy = learn(config, record, learner, scorer, validation, guard)
+        learned = learn(config, record, tables, scorer, validation, guard)
         test = Arena(tables.test, options, paging_group)
-        entries = score(config, tables.train.page_prior, policy, validation, test, guard)
+        entries = score(config, tables.train.page_prior, learned, validation, test, guard)
         report(config, record, entries)
     return entries
 
@@ -151,63 +138,44 @@ def pick_device(name: str) -> torch.device:
 def learn(
     config: RunConfig,
     record: Run,
-    learner: GainRegression,
+    tables: Tables,
     scorer: PageScorer,
     validation: Arena,
     guard: InterruptGuard,
-) -> GreedyGain:
-    """Alternate collecting and fitting; return the policy of the best round on validation."""
-    best = BestSoFar(learner.network)
-    rounds_scored = 0
-    num_updates, num_episodes = config.learner.updates_per_round, config.learner.episodes_per_round
-
-    def save() -> None:
-        tensors, state = learner.checkpoint()
-        best_tensors, best_state = best.checkpoint()
-        tensors |= best_tensors | {"scorer.weight": torch.from_numpy(scorer.weight)}
-        state |= {"best": best_state, "scorer": {"bias": scorer.bias, "penalty": scorer.penalty}}
-        state["rounds_scored"] = rounds_scored
-        save_checkpoint(record.folder, tensors, state)
-
-    if record.resumed and not has_checkpoint(record.folder):
-        record.rewind(0)  # it ended before its first checkpoint: from the beginning, the same
-    elif record.resumed:
-        tensors, state = load_checkpoint(record.folder)
-        with progress_bar("states again", (state["round"] + 1) * num_episodes) as advance:
-            learner.restore(tensors, state, guard.checking(advance))
-        best.restore(tensors, state["best"])
-        rounds_scored = state["rounds_scored"]
-        record.rewind(learner.global_step)
-    try:
-        for number in range(rounds_scored, config.learner.rounds):
-            if learner.round < number:
-                with progress_bar(f"round {number}: states", num_episodes) as advance:
-                    learner.begin_round(guard.checking(advance))
-            with progress_bar(f"round {number}: fitting", num_updates) as advance:
-                advance(learner.update_index)
-                while learner.update_index < num_updates:
-                    loss = learner.update()
-                    if learner.update_index % LOG_EVERY == 0:
-                        record.log(learner.global_step, {"loss/gain": loss})
-                    guard.checking(advance)(1)
-            (records,) = validation.play([Contestant(lineup.LEARNED, learner.policy)])
-            reward = summary.mean_reward_per_question(records)
-            best.offer(reward, number)
-            rounds_scored = number + 1
-            record.log(
-                learner.global_step,
-                {"eval/reward_per_question": reward, "rollout/decisions": len(learner.dataset)},
-            )
-            print(f"round {number}: validation reward per question {reward:.3f}")
-            save()
-    except Interrupted:
-        save()
-        print(f"Interrupted; go on with --resume true. The checkpoint is in {record.folder}.")
-        raise
-    best.load_into_module()
+) -> list[Line]:
+    """Gain regression, and the policy gradient if asked for; the lines of what was learned."""
+    options, streams, device = validation.options, Streams(config.seed), pick_device(config.device)
+    kept = RunCheckpoint(record)
+    imitation = GainRegression(
+        paging_group(tables.train, options, config.num_envs),
+        config.network,
+        config.learner,
+        streams,
+        thresholds=np.quantile(tables.train.page_prior, (0.3, 0.5, 0.7)).tolist(),
+        device=device,
+    )
+    print(f"{sum(p.numel() for p in imitation.network.parameters()):,} parameters")
+    policy = imitate(config, record, kept, imitation, scorer, validation, guard)
+    lines = lineup.learned_lines(policy, config.evaluation)
+    if config.algorithm == "group_policy_gradient":
+        settings = config.policy_gradient
+        gradient = GroupPolicyGradient(
+            paging_group(tables.train, options, settings.num_groups * settings.group_size),
+            config.network,
+            settings,
+            streams,
+            gain_scale=config.learner.gain_scale,
+            initial=start_weights(settings.start, kept.tensors),
+            device=device,
+        )
+        # As many training episodes as validation has tell how far learning fits them.
+        seen = Arena(tables.train, options, paging_group, tables.validation.num_episodes)
+        took = improve(config, record, kept, gradient, seen, validation, guard)
+        sampled = gradient.sampled_policy(streams.generator("evaluation", 2))
+        lines += lineup.policy_gradient_lines(gradient.policy, sampled, took)
     checkpoints = sorted(record.folder.glob("checkpoint-*"))
     record.log_artifact_files("checkpoint", "checkpoint", checkpoints)
-    return learner.policy
+    return lines
 
 
 # ---------------------------------------------------------------------------------------- score
@@ -216,7 +184,7 @@ def learn(
 def score(
     config: RunConfig,
     prior_logits: npt.NDArray[np.float32],
-    policy: GreedyGain,
+    learned: list[Line],
     validation: Arena,
     test: Arena,
     guard: InterruptGuard,
@@ -226,7 +194,7 @@ def score(
     lines = [
         *lineup.heuristic_lines(config.evaluation, prior_logits, generator),
         *lineup.chain_lines(config.evaluation, validation.table),
-        *lineup.learned_lines(policy, config.evaluation),
+        *learned,
         *lineup.bound_lines(test.options),
     ]
     contestants = []

@@ -13,6 +13,7 @@ from memrl.checkpoint import CheckpointError, load_checkpoint, load_module
 from memrl.config import RunConfig, parse_config
 from memrl.policies.network import GreedyGain, SetNetwork
 from memrl.policies.prior import PageScorer
+from memrl.run_checkpoint import POLICY_GRADIENT
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,15 @@ class SavedRun:
 
     Attributes:
         config: its resolved configuration.
-        policy: greedy play of the weights that validation chose.
+        policy: greedy play of gain regression's weights that validation chose.
+        policy_gradient: the same for the group policy gradient, if the run learned by it.
         scorer: the page scorer of its training documents.
         settings: name of a contestant -> what was chosen for it on validation.
     """
 
     config: RunConfig
     policy: GreedyGain
+    policy_gradient: GreedyGain | None
     scorer: PageScorer
     settings: dict[str, dict[str, Any]]
 
@@ -46,8 +49,13 @@ def load_run(folder: Path) -> SavedRun:
         )
     config = parse_config(["--config", str(folder / "config.yaml")])
     tensors, state = load_checkpoint(folder)
-    network = SetNetwork(config.network.hidden, config.network.dropout)
-    load_module(network, tensors, "best.")
+
+    def policy(prefix: str, margin: float) -> GreedyGain:
+        size = config.network
+        network = SetNetwork(size.hidden, size.dropout, size.slot_pool)
+        load_module(network, tensors, prefix)
+        return GreedyGain(network, config.learner.gain_scale, margin)
+
     weight = tensors["scorer.weight"].numpy().astype(np.float64)
     try:
         policies = json.loads(results.read_text(encoding="utf-8"))["policies"]
@@ -58,7 +66,10 @@ def load_run(folder: Path) -> SavedRun:
         ) from error
     return SavedRun(
         config=config,
-        policy=GreedyGain(network, config.learner.gain_scale),
+        policy=policy("best.", config.learner.gain_margin),
+        policy_gradient=policy(f"{POLICY_GRADIENT}.best.", 0.0)
+        if POLICY_GRADIENT in state
+        else None,
         scorer=PageScorer(weight, state["scorer"]["bias"], state["scorer"]["penalty"]),
         settings=settings,
     )

@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from memrl.algos.gain_regression import GainRegression
+from memrl.algos.group_policy_gradient import GroupPolicyGradient
 
 ROOT = Path(__file__).parents[1]
 TINY: dict[str, Any] = {
@@ -116,11 +117,17 @@ def called(program: Callable[[], int], *command: str) -> Outcome:
     return Outcome(int(code or 0), out.getvalue(), err.getvalue())
 
 
-def interrupted_train(folder: Path, *arguments: str, method: str, call: int) -> Outcome:
+def interrupted_train(
+    folder: Path,
+    *arguments: str,
+    method: str,
+    call: int,
+    learner: type[GainRegression] | type[GroupPolicyGradient] = GainRegression,
+) -> Outcome:
     """The same, with Ctrl-C while the learner's `method` is called for the `call`-th time."""
-    original, calls = getattr(GainRegression, method), 0
+    original, calls = getattr(learner, method), 0
 
-    def pressing(self: GainRegression, *args: Any, **kwargs: Any) -> Any:
+    def pressing(self: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == call:
@@ -128,7 +135,7 @@ def interrupted_train(folder: Path, *arguments: str, method: str, call: int) -> 
         return original(self, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(GainRegression, method, pressing)
+        patch.setattr(learner, method, pressing)
         outcome = train(folder, *arguments)
     assert calls >= call, "Ctrl-C was never pressed"
     return outcome

@@ -1,4 +1,4 @@
-"""Labelled decisions: what gain regression learns from."""
+"""Decisions kept to learn from."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ INPUTS = ("slots", "candidates", "globals")
 
 
 class DecisionDataset:
-    """Observations, masks and labels of decision points, appended chunk by chunk.
+    """Observations, masks and further columns of decision points, appended chunk by chunk.
 
-    Features are kept in half precision (they are scores and shares of order 1), labels in single.
+    Features are kept in half precision (they are scores and shares of order 1), the rest as it is.
     """
 
     def __init__(self) -> None:
@@ -26,10 +26,11 @@ class DecisionDataset:
         """Number of decisions."""
         return self._length
 
-    def append(self, observation: Mapping[str, Tensor], mask: Tensor, labels: Tensor) -> None:
-        """Add M decisions: observation (M, ...), mask (M, A) bool, labels (M, A) float32."""
+    def append(self, observation: Mapping[str, Tensor], mask: Tensor, **columns: Tensor) -> None:
+        """Add M decisions: observation (M, ...), mask (M, A) bool, further columns (M, ...)."""
         chunk = {name: observation[name].half() for name in INPUTS}
-        self._chunks.append(chunk | {"action_mask": mask.clone(), "labels": labels.clone()})
+        chunk["action_mask"] = mask.clone()
+        self._chunks.append(chunk | {name: values.clone() for name, values in columns.items()})
         self._length += len(mask)
 
     def consolidate(self) -> None:
@@ -42,10 +43,21 @@ class DecisionDataset:
     def sample(
         self, batch_size: int, rng: np.random.Generator, device: torch.device
     ) -> dict[str, Tensor]:
-        """Draw decisions uniformly with replacement; features come back in single precision."""
-        self.consolidate()
+        """Draw decisions uniformly with replacement; see `rows`."""
         index: npt.NDArray[np.int64] = rng.integers(self._length, size=batch_size)
+        return self.rows(torch.from_numpy(index), device)
+
+    def rows(self, index: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """The given decisions, (M,) int64; features come back in single precision."""
+        self.consolidate()
         (chunk,) = self._chunks
-        rows = torch.from_numpy(index)
-        batch = {name: values[rows].to(device) for name, values in chunk.items()}
+        batch = {
+            name: values.index_select(0, index.to(values.device)).to(device)
+            for name, values in chunk.items()
+        }
         return batch | {name: batch[name].float() for name in INPUTS}
+
+    def column(self, name: str) -> Tensor:
+        """One column of all decisions, in the order in which they were added."""
+        self.consolidate()
+        return self._chunks[0][name]

@@ -72,7 +72,7 @@ class GainRegression:
         self._thresholds = tuple(thresholds)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.integer("policy", 0))
-            self.network = SetNetwork(network.hidden, network.dropout).to(device)
+            self.network = SetNetwork(network.hidden, network.dropout, network.slot_pool).to(device)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
@@ -89,7 +89,7 @@ class GainRegression:
     @property
     def policy(self) -> GreedyGain:
         """Greedy play of the network as it is."""
-        return GreedyGain(self.network, self._config.gain_scale)
+        return GreedyGain(self.network, self._config.gain_scale, self._config.gain_margin)
 
     # ------------------------------------------------------------------ states and labels
 
@@ -133,7 +133,7 @@ class GainRegression:
         )
         rows = torch.from_numpy(running)
         kept = {name: values[rows] for name, values in observation.items()}
-        self.dataset.append(kept, observation["action_mask"][rows], labels[rows])
+        self.dataset.append(kept, observation["action_mask"][rows], labels=labels[rows])
 
     def _behaviour(self, number: int) -> Policy:
         """Who plays the round: heuristics first, then mostly the learner."""

@@ -97,6 +97,10 @@ def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
         own = chosen[lineup.CHAIN_SEARCH]
         policy = ChainSearch(own["threshold"])
         chains = [Contestant(lineup.CHAIN_SEARCH, policy, {"staging": "lexical"}, own)]
+    further = []
+    if run.policy_gradient is not None:
+        name = lineup.GROUP_POLICY_GRADIENT
+        further.append(Contestant(name, run.policy_gradient, settings=chosen[name]))
     return [
         Contestant(lineup.FIFO, YieldOnly()),
         Contestant(
@@ -111,6 +115,7 @@ def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
         *chains,
         Contestant(lineup.LEARNED, run.policy),
         Contestant(lineup.LEARNED_OFFSET, replace(run.policy, **offset), settings=offset),
+        *further,
         Contestant(lineup.CLAIRVOYANT, Clairvoyant(reward)),
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from memrl.policies.heuristics import (
     UniformRandom,
     YieldOnly,
 )
-from memrl.policies.network import GreedyGain
+from memrl.policies.network import GreedyGain, SampledGain
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
 
@@ -41,6 +42,8 @@ PRIOR_RULE = "prior rule"
 CHAIN_SEARCH = "chain search"
 LEARNED = "gain regression"
 LEARNED_OFFSET = "gain regression + store offset"
+GROUP_POLICY_GRADIENT = "group policy gradient"
+GROUP_POLICY_GRADIENT_SAMPLED = "group policy gradient, sampled"
 CLAIRVOYANT = "clairvoyant"
 CONTROLS = (LEARNED, LEARNED_OFFSET, PRIOR_RULE, STORE_ALL, FIFO)
 """Whom every other policy is compared with, pair by pair; `STORE_ALL` fits nothing but its k."""
@@ -122,6 +125,20 @@ def learned_lines(policy: GreedyGain, config: EvaluationConfig) -> list[Line]:
     ]
 
 
+def policy_gradient_lines(
+    greedy: GreedyGain, sampled: SampledGain, settings: Mapping[str, Any]
+) -> list[Line]:
+    """The network of the policy gradient, played greedily and as it learned.
+
+    Args:
+        greedy, sampled: the same network. settings: what learning took; shown with both.
+    """
+    return [
+        [Contestant(GROUP_POLICY_GRADIENT, greedy, settings=settings)],
+        [Contestant(GROUP_POLICY_GRADIENT_SAMPLED, sampled, settings=settings)],
+    ]
+
+
 def bound_lines(options: PagingOptions) -> list[Line]:
     """What a policy that sees the needs attains."""
     return [[Contestant(CLAIRVOYANT, Clairvoyant(options.reward))]]
@@ -134,19 +151,28 @@ class Arena:
 
     Args:
         table: the episodes. options: resolved options of the preset. make_group: see `MakeGroup`.
+        most_episodes: play no more than this many, evenly spread over the table; None for all.
     """
 
-    def __init__(self, table: EpisodeTable, options: PagingOptions, make_group: MakeGroup) -> None:
+    def __init__(
+        self,
+        table: EpisodeTable,
+        options: PagingOptions,
+        make_group: MakeGroup,
+        most_episodes: int | None = None,
+    ) -> None:
         self.table = table
         self.options = options
         self._make_group = make_group
+        count = min(most_episodes or table.num_episodes, table.num_episodes)
+        self.episodes = [number * table.num_episodes // count for number in range(count)]
 
     def play(
         self,
         contestants: Sequence[Contestant],
         on_finished: Callable[[int], None] | None = None,
     ) -> list[list[EpisodeRecord]]:
-        """Play all episodes of the table with each contestant, under its own overrides.
+        """Play all episodes of the arena with each contestant, under its own overrides.
 
         Args:
             contestants: any number.
@@ -156,7 +182,7 @@ class Arena:
         for number, contestant in enumerate(contestants):
             options = replace(self.options, **contestant.overrides)
             by_options.setdefault(options, []).append(number)
-        episodes = list(range(self.table.num_episodes))
+        episodes = self.episodes
         played: dict[int, list[EpisodeRecord]] = {}
         for options, numbers in by_options.items():
             group = self._make_group(self.table, options, len(numbers) * len(episodes))

@@ -39,6 +39,11 @@ class StepResult(Protocol):
         """(B,)."""
         ...
 
+    @property
+    def elapsed_events(self) -> npt.NDArray[np.int64]:
+        """(B,) events since the decision before."""
+        ...
+
 
 class PagingGroup(Protocol):
     """A group of episodes stepped together; see `envs.lockstep.LockstepPaging`."""

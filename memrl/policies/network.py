@@ -1,4 +1,4 @@
-"""The learned policy: a set encoder with pointer heads, and greedy play on what it predicts.
+"""The learned policy: a set encoder with pointer heads; greedy and sampled play on its predictions.
 
 Rows (slots, candidates) are encoded by shared weights and pooled, so the network is equivariant to
 permutations of the slots and of the candidates, and its parameters do not depend on their number.
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from memrl.observation import FEATURES, GLOBALS
 from memrl.policies.base import FEATURE, layout_of
 from memrl.privileged import PrivilegedState
 
+_ILLEGAL = -1e9  # finite, so that 0 x log-probability is 0 and not NaN
 _SLOT_OPS = (Op.EVICT, Op.STORE, Op.SEARCH)  # in the order of the action space
 
 
@@ -29,14 +31,20 @@ class SetNetwork(nn.Module):
     Args:
         hidden: width of every layer.
         dropout: share of the encoded units that training drops.
+        slot_pool: whether the context holds a summary of all slots. Without it the value of an
+            operation on a slot depends on that slot, the candidates and the globals alone, so that
+            slots on which nothing is legal need not be encoded.
     """
 
-    def __init__(self, hidden: int = 64, dropout: float = 0.0) -> None:
+    def __init__(self, hidden: int = 64, dropout: float = 0.0, slot_pool: bool = True) -> None:
         super().__init__()
+        self.slot_pool = slot_pool
         self.slot_encoder = nn.Linear(len(FEATURES), hidden)
         self.candidate_encoder = nn.Linear(len(FEATURES), hidden)
         self.global_encoder = nn.Linear(len(GLOBALS), hidden)
-        self.context = nn.Sequential(nn.Linear(5 * hidden, hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.context = nn.Sequential(
+            nn.Linear((5 if slot_pool else 3) * hidden, hidden), nn.ReLU(), nn.Dropout(dropout)
+        )
         self.slot_pointer = _Pointer(hidden, len(_SLOT_OPS))
         self.candidate_pointer = _Pointer(hidden, 1)
         self.operation_head = nn.Linear(hidden, len(Op) - 1)
@@ -46,16 +54,11 @@ class SetNetwork(nn.Module):
         slots, candidates = observation["slots"], observation["candidates"]
         slot_rows = self.slot_encoder(slots).relu()  # (B, N, H)
         candidate_rows = self.candidate_encoder(candidates).relu()  # (B, K, H)
-        context = self.context(
-            torch.cat(
-                [
-                    self.global_encoder(observation["globals"]).relu(),
-                    *_pool(slot_rows, slots[..., FEATURE["occupied"]]),
-                    *_pool(candidate_rows, candidates[..., FEATURE["occupied"]]),
-                ],
-                dim=-1,
-            )
-        )
+        parts = [self.global_encoder(observation["globals"]).relu()]
+        if self.slot_pool:
+            parts += _pool(slot_rows, slots[..., FEATURE["occupied"]])
+        parts += _pool(candidate_rows, candidates[..., FEATURE["occupied"]])
+        context = self.context(torch.cat(parts, dim=-1))
         operation = self.operation_head(context)  # (B, 5): NEXT, EVICT, STORE, SEARCH, RETRIEVE
         slot_values = self.slot_pointer(slot_rows, context).transpose(1, 2)  # (B, 3, N)
         slot_values = slot_values + operation[:, 1:4, None]
@@ -97,16 +100,18 @@ def _pool(rows: Tensor, occupied: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class GreedyGain:
-    """Plays the legal action with the greatest predicted gain over YIELD, if any is above 0.
+    """Plays the legal action with the greatest predicted gain over YIELD, if any is large enough.
 
     Attributes:
         network: predicts gains in units of `gain_scale`.
         gain_scale: reward that one unit of the network's output stands for.
+        margin: gain over YIELD that an action has to be predicted to exceed.
         store_offset: reward added to the gain of every STORE; chosen on validation as a control.
     """
 
     network: SetNetwork
     gain_scale: float
+    margin: float = 0.0
     store_offset: float = 0.0
     is_privileged: ClassVar[bool] = False
 
@@ -119,10 +124,80 @@ class GreedyGain:
     ) -> Tensor:
         """Best predicted gain; see `Policy.act`."""
         del privileged
-        device = next(self.network.parameters()).device
-        self.network.eval()
-        moved = {name: observation[name].to(device) for name in ("slots", "candidates", "globals")}
-        gains = self.network(moved) * self.gain_scale
+        gains, legal = _gains(self.network, self.gain_scale, observation, action_mask)
+        gains[:, Op.YIELD] = self.margin
         gains[:, layout_of(observation).block(Op.STORE)] += self.store_offset
-        best: Tensor = gains.masked_fill(~action_mask.to(device), -torch.inf).argmax(dim=1)
+        best: Tensor = gains.masked_fill(~legal, -torch.inf).argmax(dim=1)
         return best
+
+
+@dataclass
+class SampledGain:
+    """Draws a legal action from the softmax of predicted gains: how a policy gradient plays.
+
+    Attributes:
+        network: predicts gains in units of `gain_scale`.
+        gain_scale: reward that one unit of the network's output stands for.
+        temperature: reward by which a gain must be larger to be e times as likely.
+        generator: NumPy generator of the uniforms, one for each row and step.
+    """
+
+    network: SetNetwork
+    gain_scale: float
+    temperature: float
+    generator: np.random.Generator
+    is_privileged: ClassVar[bool] = False
+
+    @torch.no_grad()
+    def act(
+        self,
+        observation: Mapping[str, Tensor],
+        action_mask: Tensor,
+        privileged: PrivilegedState | None = None,
+    ) -> Tensor:
+        """Draw an action; see `Policy.act`."""
+        del privileged
+        gains, legal = _gains(self.network, self.gain_scale, observation, action_mask)
+        uniforms = torch.from_numpy(self.generator.random(len(action_mask))).to(gains.device)
+        return sample_actions(log_policy(gains / self.temperature, legal), uniforms)
+
+
+def _gains(
+    network: SetNetwork,
+    gain_scale: float,
+    observation: Mapping[str, Tensor],
+    action_mask: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """(B, A) predicted gains in reward and the mask, both where the network is."""
+    device = next(network.parameters()).device
+    network.eval()
+    moved = {name: observation[name].to(device) for name in ("slots", "candidates", "globals")}
+    return network(moved) * gain_scale, action_mask.to(device)
+
+
+def log_policy(logits: Tensor, action_mask: Tensor) -> Tensor:
+    """Log-probabilities over the legal actions.
+
+    Args:
+        logits: (B, A). action_mask: (B, A) bool; YIELD is always legal.
+
+    Returns:
+        (B, A), so low for illegal actions that their probability is exactly 0.
+    """
+    return logits.masked_fill(~action_mask, _ILLEGAL).log_softmax(dim=-1)
+
+
+def sample_actions(log_probs: Tensor, uniforms: Tensor) -> Tensor:
+    """Inverse-CDF sampling: the first action at which the cumulative probability passes u.
+
+    Args:
+        log_probs: (B, A). uniforms: (B,) float64 in [0, 1).
+
+    Returns:
+        (B,) int64; an action of probability 0 is never drawn.
+    """
+    cumulative = log_probs.double().exp().cumsum(dim=-1)
+    total = cumulative[:, -1:]
+    # Rounding must not reach the total: behind it there is no action.
+    bound = torch.minimum(uniforms[:, None] * total, total.nextafter(torch.zeros_like(total)))
+    return (cumulative <= bound).sum(dim=-1)

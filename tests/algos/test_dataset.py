@@ -27,8 +27,13 @@ def chunk(first: int, count: int) -> tuple[dict[str, Tensor], Tensor, Tensor]:
 def dataset() -> DecisionDataset:
     made = DecisionDataset()
     for first, count in ((0, 7), (7, 1), (8, 12)):
-        made.append(*chunk(first, count))
+        add(made, first, count)
     return made
+
+
+def add(made: DecisionDataset, first: int, count: int) -> None:
+    observation, mask, labels = chunk(first, count)
+    made.append(observation, mask, labels=labels)
 
 
 def test_it_counts_decisions() -> None:
@@ -72,7 +77,7 @@ def test_merging_the_chunks_changes_nothing() -> None:
     merged.consolidate()
     assert len(merged) == 20
     for made in (merged, separate):
-        made.append(*chunk(20, 4))
+        add(made, 20, 4)
         assert len(made) == 24
     batches = [made.sample(64, np.random.default_rng(2), CPU) for made in (merged, separate)]
     for name, values in batches[0].items():
@@ -83,7 +88,7 @@ def test_merging_the_chunks_changes_nothing() -> None:
 def test_what_was_added_is_not_changed_from_outside() -> None:
     made = DecisionDataset()
     observation, mask, labels = (chunk(0, 4)[0], *(t.clone() for t in chunk(0, 4)[1:]))
-    made.append(observation, mask, labels)
+    made.append(observation, mask, labels=labels)
     before = made.sample(16, np.random.default_rng(0), CPU)
     mask.fill_(False)
     labels.fill_(9.0)
@@ -97,7 +102,15 @@ def test_features_are_kept_to_half_precision_and_labels_are_not() -> None:
     observation, mask, _ = chunk(0, 1)
     third = 1 / 3
     observation["globals"] = torch.full((1, 4), third)
-    made.append(observation, mask, torch.full((1, 5), third))
+    made.append(observation, mask, labels=torch.full((1, 5), third))
     batch = made.sample(1, np.random.default_rng(0), CPU)
     assert float(batch["globals"][0, 0]) == pytest.approx(third, abs=2e-4)
     assert float(batch["labels"][0, 0]) == pytest.approx(third, abs=1e-7)
+
+
+def test_chosen_rows_come_back_in_the_order_asked_for() -> None:
+    made = dataset()
+    batch = made.rows(torch.tensor([19, 0, 7, 7]), CPU)
+    assert (batch["globals"][:, 0] * 8).tolist() == [19.0, 0.0, 7.0, 7.0]
+    assert batch["slots"].dtype == torch.float32
+    assert torch.equal(made.column("labels")[:, 0] * 3, torch.arange(20.0))

@@ -1,6 +1,6 @@
 """How many decisions per second `BatchedPagingEnv` plays beside vector environments of `PagingEnv`.
 
-    python tests/benchmarks/vector_env_sps.py [--seconds 1] [--repeats 5] [--device cpu]
+    PYTHONPATH=tests python tests/benchmarks/vector_env_sps.py [--seconds 1] [--repeats 5] [--device cpu]
         [--sizes 16 256 1024] [--rounds 2] [--compile] [--json FILE]
 
 The workload and options of `env_sps.py`; every arm plays random legal actions. A decision is a row
@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from env_sps import make_table
+from benchmarks.env_sps import make_table
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from rich.console import Console
 from rich.progress import track
@@ -78,7 +78,7 @@ class BatchedEngine:
             rows: Any = self._env._rows
             rows.advance = torch.compile(rows.advance, fullgraph=True, dynamic=False)
         _, infos = self._env.reset(seed=0)
-        self._mask = infos["action_mask"]
+        self._mask: torch.Tensor = infos["action_mask"]
 
     def mask(self) -> torch.Tensor:
         """(B, A) bool, the legal actions."""

@@ -96,6 +96,15 @@ def test_contestants_leave_the_same_records_together_and_alone() -> None:
     assert len({round(total, 6) for total in totals}) >= 6  # they can be told apart
 
 
+def test_an_arena_can_play_a_part_of_its_table() -> None:
+    (few,), (all_six,) = (
+        Arena(table(), OPTIONS, BatchedPaging, most).play(contestants()[:1]) for most in (3, 50)
+    )
+    assert [record.episode for record in few] == [0, 2, 4]
+    assert [record.episode for record in all_six] == list(range(6))
+    assert timeless(few) == timeless(all_six[::2])
+
+
 def test_overrides_are_respected() -> None:
     hall = Hall()
     played = Arena(table(), OPTIONS, hall).play(contestants())

@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from table_fixtures import small_table
@@ -13,7 +14,7 @@ from memrl.actions import ActionLayout, Op
 from memrl.observation import FEATURES, GLOBALS
 from memrl.options import PagingOptions
 from memrl.policies.base import FEATURE
-from memrl.policies.network import GreedyGain, SetNetwork
+from memrl.policies.network import GreedyGain, SampledGain, SetNetwork
 
 SLOT_OPS = (Op.EVICT, Op.STORE, Op.SEARCH)
 
@@ -193,6 +194,13 @@ def test_the_best_legal_gain_is_played() -> None:
     assert choice(policy, (Op.RETRIEVE, 0), (Op.STORE, 1)) == (Op.NEXT, 0)
 
 
+def test_a_gain_must_exceed_the_margin() -> None:
+    gains = {(Op.STORE, 1): 0.25, (Op.RETRIEVE, 0): 0.5}
+    assert choice(greedy(gains, margin=0.25)) == (Op.RETRIEVE, 0)
+    assert choice(greedy(gains, margin=0.25), (Op.RETRIEVE, 0)) == (Op.YIELD, 0)
+    assert choice(greedy(gains, margin=0.25, store_offset=0.5)) == (Op.STORE, 1)
+
+
 @pytest.mark.parametrize("gain", [-0.5, 0.0])
 def test_without_a_gain_it_yields(gain: float) -> None:
     assert choice(greedy({(Op.STORE, 1): gain, (Op.RETRIEVE, 0): gain})) == (Op.YIELD, 0)
@@ -245,3 +253,41 @@ def test_dropout_drops_units_in_training() -> None:
         torch.manual_seed(0)
         assert not torch.equal(values(net, observation)[0], values(net, observation)[0])
     assert torch.equal(values(net.eval(), observation)[0], values(net, observation)[0])
+
+
+@pytest.mark.usefixtures("poison_global_rng")
+def test_sampled_play_follows_the_gains_over_the_temperature() -> None:
+    """Gains of .03 and 0 at a temperature of .02: odds of e to the 1.5."""
+    count = 4_000
+    predicted = torch.zeros((count, LAYOUT.num_actions))
+    store = LAYOUT.encode(Op.STORE, 1)
+    predicted[:, store] = 0.3
+    mask = torch.zeros((count, LAYOUT.num_actions), dtype=torch.bool)
+    mask[:, [0, store]] = True
+    net: Any = Fixed(predicted)
+
+    def drawn(seed: int) -> Tensor:
+        policy = SampledGain(net, 0.1, 0.02, np.random.default_rng(seed))
+        return policy.act(made_up(1, 3, 2), mask)
+
+    odds = float(np.exp(1.5))
+    assert set(drawn(0).tolist()) == {0, store}
+    assert float((drawn(0) == store).float().mean()) == pytest.approx(odds / (1 + odds), abs=0.03)
+    assert torch.equal(drawn(0), drawn(0))
+    assert not torch.equal(drawn(0), drawn(1))
+
+
+def test_without_a_slot_summary_other_slots_do_not_matter() -> None:
+    observation = made_up()
+    changed = observation["slots"].clone()
+    changed[:, 1:] += 1.0
+    for slot_pool in (False, True):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = SetNetwork(16, slot_pool=slot_pool).eval()
+        before, layout = values(net, observation)
+        after, _ = values(net, observation | {"slots": changed})
+        first = [layout.encode(op, 0) for op in SLOT_OPS]
+        same = torch.allclose(before[:, first], after[:, first])
+        assert same is not slot_pool
+        assert not torch.allclose(before, after)

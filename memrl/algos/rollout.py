@@ -1,0 +1,130 @@
+"""Rollouts of groups: E episodes, G copies of each, played to their ends by a sampled policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from memrl.algos.dataset import DecisionDataset
+from memrl.algos.decisions import KINDS, DecisionView, decision_views
+from memrl.errors import MemrlError
+from memrl.evaluation.play import PagingGroup
+from memrl.policies.network import log_policy, sample_actions
+from memrl.table import EpisodeTable, Event
+
+Logits = Callable[[Mapping[str, Tensor]], Tensor]
+"""From single-precision inputs of a `DecisionView` to (M, a) logits."""
+
+
+class DivergedError(MemrlError):
+    """A number that learning depends on is not finite any more."""
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What B rows did in up to T steps.
+
+    Attributes:
+        decisions: by kind; columns `action` (of the view), `log_prob`, `step`, `row`.
+        reward_terms: (T, B, terms) float64, paid with each step.
+        clock: (T, B) int64, events since the row's first decision.
+        is_decision: (T, B) bool, whether the row had a choice.
+    """
+
+    decisions: dict[str, DecisionDataset]
+    reward_terms: npt.NDArray[np.float64]
+    clock: npt.NDArray[np.int64]
+    is_decision: npt.NDArray[np.bool_]
+
+    @property
+    def num_decisions(self) -> int:
+        """Decisions of all rows."""
+        return int(self.is_decision.sum())
+
+
+@torch.no_grad()
+def roll_out(
+    group: PagingGroup,
+    episodes: Sequence[int],
+    logits: Logits,
+    rng: np.random.Generator,
+    *,
+    victim_alone: bool,
+    device: torch.device,
+    on_step: Callable[[], None] | None = None,
+) -> Rollout:
+    """Play one episode in every row.
+
+    Args:
+        group: where they are played; its rows are reset.
+        episodes: B numbers in the group's table; copies of one episode lie side by side.
+        logits: of the policy that plays.
+        rng: of the uniforms: number b of draw t decides step t of row b, whatever is played.
+        victim_alone: see `decision_views`.
+        device: where decisions are evaluated and kept.
+        on_step: called after every step, as a safe point.
+
+    Raises:
+        DivergedError: if a logit is not finite.
+    """
+    observation = group.reset(episodes)
+    running = np.ones(group.num_envs, dtype=bool)
+    now = np.zeros(group.num_envs, dtype=np.int64)
+    decisions = {kind: DecisionDataset() for kind in KINDS}
+    rewards: list[npt.NDArray[np.float64]] = []
+    clocks: list[npt.NDArray[np.int64]] = []
+    choices: list[npt.NDArray[np.bool_]] = []
+    while running.any():
+        uniforms = torch.from_numpy(rng.random(group.num_envs)).to(device)
+        chooses = running & observation["action_mask"][:, 1:].any(dim=1).cpu().numpy()
+        where = observation["globals"].device  # of the environment
+        rows = torch.from_numpy(np.flatnonzero(chooses)).to(where)
+        actions = torch.zeros(group.num_envs, dtype=torch.int64, device=where)
+        for kind, view in decision_views(observation, rows, victim_alone=victim_alone).items():
+            columns = _choose(view, logits, uniforms, device)
+            decisions[kind].append(
+                view.inputs,
+                view.action_mask,
+                step=torch.full_like(view.row, len(clocks)),
+                row=view.row,
+                **columns,
+            )
+            actions[view.row] = view.actions(columns["action"].to(where))
+        result = group.step(actions.cpu().numpy())
+        observation = result.observation
+        rewards.append(np.where(running[:, None], result.reward_terms, 0.0))
+        clocks.append(now)
+        choices.append(chooses)
+        now = now + np.where(running, result.elapsed_events, 0)
+        running = running & ~result.terminated
+        if on_step is not None:
+            on_step()
+    return Rollout(decisions, np.stack(rewards), np.stack(clocks), np.stack(choices))
+
+
+def _choose(
+    view: DecisionView, logits: Logits, uniforms: Tensor, device: torch.device
+) -> dict[str, Tensor]:
+    """Draw an action for each decision of a view; `action` and `log_prob`, both (M,)."""
+    inputs = {name: values.to(device).float() for name, values in view.inputs.items()}
+    values = logits(inputs)
+    if not values.isfinite().all():
+        raise DivergedError("the logits of the policy in play are not finite")
+    log_probs = log_policy(values, view.action_mask.to(device))
+    action = sample_actions(log_probs, uniforms[view.row.to(device)])
+    return {"action": action, "log_prob": log_probs.gather(1, action[:, None])[:, 0]}
+
+
+def scored_queries(table: EpisodeTable) -> npt.NDArray[np.int64]:
+    """(E,) queries of each episode that pay evidence."""
+    happens = np.arange(table.event_kind.shape[1]) < table.episode_num_events[:, None]
+    asks = happens & (table.event_kind == Event.QUERY)
+    first = table.query_offset[table.episode_document][:, None]
+    query = np.where(asks, first + table.event_index, 0)
+    pays = table.query_pays[query] if len(table.query_pays) else np.zeros_like(asks)
+    return np.asarray((asks & pays).sum(axis=1), dtype=np.int64)

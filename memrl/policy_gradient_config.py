@@ -1,0 +1,72 @@
+"""Settings of the group policy gradient, one group of a run's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memrl.config_checks import at_least, fractions
+
+
+@dataclass(frozen=True)
+class PolicyGradientConfig:
+    """Group policy gradient; a step is one decision of one copy of an episode.
+
+    Attributes:
+        total_timesteps: decisions to learn from; after a restart, anew.
+        num_groups: episodes of an iteration. group_size: copies of each, played side by side.
+        update_epochs: passes over an iteration's decisions. num_minibatches: updates of a pass.
+        learning_rate: of Adam. anneal_lr: let it fall linearly to 0 over `total_timesteps`.
+        weight_decay: of AdamW.
+        clip_coef: PPO's bound on the change of a decision's probability ratio.
+        ent_coef: weight of the entropy bonus, falling linearly to 0 over `total_timesteps`.
+        kl_coef: weight of the divergence from the policy that learning started from.
+        max_grad_norm: longest gradient of an update.
+        temperature: gains over `temperature` are the logits of the policy that plays. Low ones suit
+            gains that were learned; from scratch they end exploration before it has found anything.
+        cost_anneal_frac: share of `total_timesteps` over which the costs of operations rise
+            linearly from 0 to what they are; evaluation always charges all of them.
+        start: "scratch": random weights. "imitation": the network of gain regression that
+            validation chose. "brief_imitation": the one after the first round of gain regression.
+        eval_every: iterations between evaluations on validation.
+        patience: evaluations in a row without a new best after which learning stops; None for no
+            such stop.
+        restart_after: decisions after which validation decides whether learning is stuck.
+        restart_margin: it is when the best greedy reward per question so far is less than this much
+            above that of YIELD alone.
+        max_restarts: fresh starts, each with random numbers of its own and all `total_timesteps`.
+    """
+
+    total_timesteps: int = 10_000_000
+    num_groups: int = 64
+    group_size: int = 16
+    update_epochs: int = 2
+    num_minibatches: int = 16
+    learning_rate: float = 1e-3
+    anneal_lr: bool = True
+    weight_decay: float = 0.0
+    clip_coef: float = 0.2
+    ent_coef: float = 0.01
+    kl_coef: float = 0.0
+    max_grad_norm: float = 0.5
+    temperature: float = 0.1
+    cost_anneal_frac: float = 0.2
+    start: Literal["scratch", "brief_imitation", "imitation"] = "scratch"
+    eval_every: int = 4
+    patience: int | None = None
+    restart_after: int = 2_000_000
+    restart_margin: float = 0.03
+    max_restarts: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse settings that could not learn."""
+        at_least(self, 1, "total_timesteps", "num_groups", "update_epochs", "num_minibatches")
+        at_least(self, 2, "group_size")
+        at_least(self, 1, "eval_every", "restart_after")
+        at_least(self, 0, "weight_decay", "ent_coef", "kl_coef", "max_restarts")
+        fractions(self, "cost_anneal_frac", "clip_coef")
+        if self.patience is not None:
+            at_least(self, 1, "patience")
+        for name in ("learning_rate", "temperature", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")

@@ -1,0 +1,67 @@
+"""The checkpoint of a run whose learning has stages: each stage replaces its part of one whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from memrl.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from memrl.tracking import Run
+
+POLICY_GRADIENT = "policy_gradient"
+"""Stage of the group policy gradient; the first stage, gain regression, has no name."""
+
+
+class RunCheckpoint:
+    """Everything that a run continues from.
+
+    Made from a resumed run it holds what was saved last, and the run's metrics are rewound to that
+    step; a run that ended before its first checkpoint begins again.
+
+    Args:
+        record: the open run.
+
+    Attributes:
+        tensors, state: of all stages so far; empty before the first.
+    """
+
+    def __init__(self, record: Run) -> None:
+        self._folder = record.folder
+        self.tensors: dict[str, Tensor] = {}
+        self.state: dict[str, Any] = {}
+        if record.resumed and has_checkpoint(record.folder):
+            self.tensors, self.state = load_checkpoint(record.folder)
+        if record.resumed:
+            record.rewind(self.state.get("global_step", 0))
+
+    def save(
+        self,
+        global_step: int,
+        tensors: Mapping[str, Tensor],
+        state: Mapping[str, Any],
+        stage: str | None = None,
+    ) -> None:
+        """Write a checkpoint in which one stage's part is new.
+
+        Args:
+            global_step: of the metrics logged so far.
+            tensors, state: of the stage.
+            stage: its name, a prefix of its tensors and the key of its state; None for the first.
+        """
+        prefix = f"{stage}." if stage else ""
+        self.tensors |= {prefix + name: value for name, value in tensors.items()}
+        self.state |= {stage: dict(state)} if stage else state
+        self.state["global_step"] = global_step
+        save_checkpoint(self._folder, self.tensors, self.state)
+
+    def part(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and state of a stage, without its prefix."""
+        prefix = f"{stage}."
+        tensors = {
+            name.removeprefix(prefix): value
+            for name, value in self.tensors.items()
+            if name.startswith(prefix)
+        }
+        return tensors, self.state[stage]
