@@ -44,11 +44,16 @@ from memrl.learning import imitate, improve, start_weights
 from memrl.policies.prior import PageScorer, fit_page_scorer
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
-from memrl.resuming import newest_name, require_same_config, require_same_data
+from memrl.resuming import (
+    newest_name,
+    require_config_file,
+    require_same_config,
+    require_same_data,
+)
 from memrl.run_checkpoint import RunCheckpoint
 from memrl.run_files import plain
 from memrl.seeding import Streams
-from memrl.tracking import Run, require_unused, run_folder, start_run
+from memrl.tracking import Run, require_startable, require_unused, run_folder, start_run
 
 # ---------------------------------------------------------------------------------------- one run
 
@@ -62,7 +67,14 @@ def run(config: RunConfig, workload: Workload) -> list[Entry]:
         print(f"{folder} is finished already; its records are used.")
         return summary.read_entries(folder / "episodes.jsonl")
 
-    pick_device(config.device)  # a device that is not there is named before anything is built
+    pick_device(config.device)  # what is not there is named before anything is built
+    require_startable(
+        Path(config.runs_dir),
+        config.name,
+        config.seed,
+        resume=config.resume and folder.exists(),
+        if_used=config.if_used,
+    )
     tables, scorer = build_world(config, workload)
     options = config.paging.resolved(**tables.train.medians())
     record = open_run(config, data_record(workload, tables), Streams(config.seed))
@@ -226,10 +238,13 @@ def report(config: RunConfig, record: Run, entries: list[Entry]) -> None:
 def run_folds(config: RunConfig, workload: Workload) -> None:
     """Leave each document out in turn, and report on all of them together."""
     together = replace(config, name=f"{config.name}-folds")
+    root, folds = Path(config.runs_dir), range(len(workload.documents))
     if not config.resume:  # better now than after the last fold
-        require_unused(run_folder(Path(config.runs_dir), together.name, config.seed))
+        require_unused(run_folder(root, together.name, config.seed))
+    elif not any(run_folder(root, f"{config.name}-fold{f}", config.seed).exists() for f in folds):
+        require_config_file(run_folder(root, f"{config.name}-fold0", config.seed))
     runs = []
-    for fold in range(len(workload.documents)):
+    for fold in folds:
         split = replace(config.split, kind="leave_one_out", fold=fold)
         runs.append(run(replace(config, name=f"{config.name}-fold{fold}", split=split), workload))
     with open_run(together, {"folds": len(runs)}, Streams(config.seed)) as record:
@@ -243,6 +258,8 @@ def main() -> int:
         newest = newest_name(Path(config.runs_dir), config.name, config.seed)
         config = replace(config, name=newest)
     try:
+        if config.resume and not config.folds:
+            require_config_file(run_folder(Path(config.runs_dir), config.name, config.seed))
         workload = load_workload(config.workload)
         print(describe(workload))
         (run_folds if config.folds else run)(config, workload)

@@ -54,6 +54,7 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         device: where the tensors live.
 
     Raises:
+        TypeError: if `table` is no `EpisodeTable`.
         ValueError: for options that only `PagingEnv` plays: `store_scope="any"`,
             `observe_embeddings`; or if `group_size` does not divide `num_envs`.
     """
@@ -76,9 +77,12 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
     ) -> None:
         if options is not None and fields:
             raise ValueError(f"Give `options` or its fields {sorted(fields)}, not both.")
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}.")
-        if group_size < 1 or num_envs % group_size:
+        if not isinstance(table, EpisodeTable):
+            raise TypeError(f"table must be an EpisodeTable, not {type(table).__name__}.")
+        for name, value in (("num_envs", num_envs), ("group_size", group_size)):
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}.")
+        if num_envs % group_size:
             raise ValueError(
                 f"group_size must divide num_envs={num_envs} into whole groups, got {group_size}."
             )
@@ -136,12 +140,7 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         return observation, _masks(observation)
 
     def _checked(self, episodes: Any) -> Tensor:
-        chosen = torch.as_tensor(episodes, dtype=torch.int64, device=self.device)
-        if chosen.shape != (self.num_envs,):
-            raise ValueError(
-                f"The option 'episodes' holds {self.num_envs} numbers, got shape "
-                f"{tuple(chosen.shape)}."
-            )
+        chosen = self._integers(episodes, "The option 'episodes'").long()
         if not 0 <= int(chosen.min()) <= int(chosen.max()) < self.table.num_episodes:
             raise ValueError(
                 f"The option 'episodes' holds numbers outside 0..{self.table.num_episodes - 1}."
@@ -167,12 +166,7 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         """
         if not self._is_running:
             raise gymnasium.error.ResetNeeded("Call reset() before step(): no episode is running.")
-        action = torch.as_tensor(actions, device=self.device)
-        if action.shape != (self.num_envs,) or action.is_floating_point():
-            raise ValueError(
-                f"step() takes {self.num_envs} integers, got {tuple(action.shape)} of "
-                f"{action.dtype}."
-            )
+        action = self._integers(actions, "step()")
         if isinstance(self._rows, FixedShapePaging):
             result = self._rows.advance(action.long())
             terms, terminated = result.reward_terms.clone(), result.terminated.clone()
@@ -188,6 +182,23 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         infos |= _masks(observation) | final
         truncated = torch.zeros_like(terminated)
         return observation, terms.sum(dim=1), terminated, truncated, infos
+
+    def _integers(self, values: Any, what: str) -> Tensor:
+        """(B,) integers on the device.
+
+        Raises:
+            ValueError: if they are not as many, or of another type.
+        """
+        try:
+            given = torch.as_tensor(values, device=self.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{what} takes {self.num_envs} integers: {error}.") from error
+        is_integer = not given.is_floating_point() and not given.is_complex()
+        if given.shape != (self.num_envs,) or given.dtype == torch.bool or not is_integer:
+            raise ValueError(
+                f"{what} takes {self.num_envs} integers, got {tuple(given.shape)} of {given.dtype}."
+            )
+        return given
 
     def _begin_next(
         self, observation: Observation, terminated: Tensor

@@ -293,6 +293,8 @@ class RunConfig:
         at_least(self, 1, "num_envs")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:<k>, got {self.device!r}.")
+        if self.workload.name == "nested_kv":
+            self._check_chains()
         if self.folds and self.if_used == "number":
             raise ValueError(
                 "folds are runs of their own and are not numbered: add --if_used refuse, and "
@@ -307,6 +309,21 @@ class RunConfig:
             raise ValueError(
                 "paging.observe_embeddings adds arrays that the network of train.py does not read: "
                 "leave it false here, and use it with PagingEnv."
+            )
+
+    def _check_chains(self) -> None:
+        """Refuse chains that no policy could follow to their end."""
+        pages = max(self.workload.nested_kv.levels) + 1
+        capacity, budget = self.paging.capacity, self.paging.operation_budget
+        is_too_small = (
+            self.paging.unit == "pages" and isinstance(capacity, int) and capacity < pages
+        )
+        if is_too_small or budget < 2 * pages:
+            raise ValueError(
+                f"workload.nested_kv.levels go to {pages - 1}: such a chain holds {pages} pages in "
+                f"main context at once and takes {2 * pages} operations; give paging.capacity "
+                f"{pages} or more (now {capacity}) and paging.operation_budget {2 * pages} or more "
+                f"(now {budget}), or lower levels."
             )
 
 

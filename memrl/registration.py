@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from types import ModuleType
 from typing import Any
@@ -30,7 +31,7 @@ def make_conversation(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, An
         kwargs: arguments of `PagingEnv`: `options` or its fields, `render_mode`.
 
     Raises:
-        TypeError: if `table` is something else, such as a path.
+        TypeError: if `table` is something else, such as a path, or an argument is unknown.
     """
     return _make(table, "example_table", kwargs)
 
@@ -46,7 +47,7 @@ def make_nested_kv(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         kwargs: arguments of `PagingEnv`: `options` or its fields, `render_mode`.
 
     Raises:
-        TypeError: if `table` is something else, such as a path.
+        TypeError: if `table` is something else, such as a path, or an argument is unknown.
     """
     if kwargs.get("options") is None:
         defaults = {"capacity": 8, "archival_capacity": None}
@@ -55,6 +56,7 @@ def make_nested_kv(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
 
 
 def _make(table: Any, example: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+    from memrl.options import PagingOptions
     from memrl.table import EpisodeTable
 
     envs = own_envs()
@@ -62,6 +64,14 @@ def _make(table: Any, example: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any
         raise TypeError(
             f"table must be an EpisodeTable, not {type(table).__name__}: read a file of one with "
             "memrl.table.EpisodeTable.load(path)."
+        )
+    fields = [field.name for field in dataclasses.fields(PagingOptions)]
+    unknown = sorted(set(kwargs) - {"options", "render_mode", *fields})
+    if unknown:
+        raise TypeError(
+            f"There are no arguments {unknown}: an environment takes table, render_mode, options, "
+            f"or the fields of PagingOptions ({', '.join(fields)}). A data set comes as a table: "
+            "see envs.workloads.tables.preset_tables."
         )
     if table is None:
         table = getattr(envs.workloads.tables, example)()

@@ -22,10 +22,15 @@ _ONE_RUN = ("seed", "split.fold")  # what may differ between the runs of one tab
 _MOST_KEYS = 8  # named in a message
 
 
-def require_same_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise RunError unless the run in `folder` was started with this plain configuration."""
+def require_config_file(folder: Path) -> None:
+    """Raise RunError unless a run has been started in `folder`."""
     if not (folder / CONFIG_FILE).exists():
         raise RunError(f"There is no run to resume in {folder}: start it without --resume.")
+
+
+def require_same_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise RunError unless the run in `folder` was started with this plain configuration."""
+    require_config_file(folder)
     before = read_config(folder)
     different = differing_keys(before, config)
     if different:

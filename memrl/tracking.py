@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from memrl.resuming import require_same_config, require_same_data
+from memrl.resuming import require_config_file, require_same_config, require_same_data
 from memrl.run_files import (
     CONFIG_FILE,
     METRICS_FILE,
@@ -238,10 +238,7 @@ def start_run(
             folder = _new_folder(root, name, seed, if_used, settings)
         append_start(folder / PROVENANCE_FILE, plain(provenance))
     except OSError as error:
-        raise RunError(
-            f"The run folder {run_folder(root, name, seed)} cannot be used ({error}): "
-            "make it readable and writable, or take another root folder."
-        ) from error
+        raise _unusable(run_folder(root, name, seed), error) from error
     name = folder.parent.name
     mirror = start_mirror(
         mode,
@@ -258,10 +255,31 @@ def start_run(
     return run
 
 
+def require_startable(root: Path, name: str, seed: int, *, resume: bool, if_used: str) -> None:
+    """Raise RunError where `start_run` would, as far as the folders show; before long work."""
+    folder = run_folder(root, name, seed)
+    if resume:
+        require_config_file(folder)
+        return
+    if if_used == "refuse":
+        require_unused(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+
+
 def require_unused(folder: Path) -> None:
     """Raise RunError if a run folder holds anything."""
     if folder.exists() and any(folder.iterdir()):
         raise _used(folder)
+
+
+def _unusable(folder: Path, error: OSError) -> RunError:
+    return RunError(
+        f"The run folder {folder} cannot be used ({error}): make it readable and writable, or take "
+        "another root folder."
+    )
 
 
 def _used(folder: Path) -> RunError:

@@ -288,3 +288,20 @@ def test_settings_are_json_and_name_every_group() -> None:
     settings = json.loads(json.dumps(run_settings(RunConfig())))
     assert {"workload", "split", "paging", "network", "learner", "evaluation"} <= settings.keys()
     assert settings["paging"]["reward"]["retrieve"] == 0.02
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--workload.nested_kv.levels", "[8]"), "operation_budget 18 or more"),
+        (("--paging.capacity", "6"), "paging.capacity 7 or more (now 6)"),
+    ],
+)
+def test_chains_that_nobody_could_follow_are_refused(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_config(["--workload.name", "nested_kv", *arguments])
+    assert message in capsys.readouterr().err
+    deeper = ("--workload.nested_kv.levels", "[9]", "--paging.operation_budget", "20")
+    assert parse_config(["--workload.name", "nested_kv", *deeper]).paging.capacity == 24

@@ -6,10 +6,15 @@ import contextlib
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from envs.workloads.tables import Tables, example_table
 from memrl.config import parse_config
+from memrl.documents import Document, Page
+from memrl.options import PagingOptions
+from memrl.table_build import fit_lexical_statistics
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -21,7 +26,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def test_the_twelve_lines_run_as_they_stand() -> None:
-    (code,) = blocks(TEXTS["README.md"], "python")
+    code, _ = blocks(TEXTS["README.md"], "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
@@ -29,6 +34,29 @@ def test_the_twelve_lines_run_as_they_stand() -> None:
     first, *text = out.getvalue().splitlines()
     assert re.fullmatch(r"-?\d+\.\d\d", first)
     assert text, "observation_text() is empty"
+
+
+def test_the_lines_that_use_a_data_set_run_as_they_stand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """But for the data, which are made up here."""
+    _, code = blocks(TEXTS["README.md"], "python")
+    asked: list[str] = []
+
+    def made_up(preset: str, *arguments: str) -> tuple[Tables, PagingOptions]:
+        parse_config(["--config", str(ROOT / preset), *arguments])
+        asked.append(preset)
+        table = example_table()
+        tables = Tables(
+            table, table, table, fit_lexical_statistics([Document("d", (Page("a b"),), ())])
+        )
+        return tables, PagingOptions(capacity=4)
+
+    monkeypatch.setattr("envs.workloads.tables.preset_tables", made_up)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert asked == ["configs/locomo.yaml"]
+    assert names["env"].unwrapped.options.capacity == 4
 
 
 def test_the_example_of_the_memory_runs_as_it_stands(

@@ -190,3 +190,10 @@ def test_nested_kv_with_the_same_seed_is_the_same() -> None:
 
     assert rollout(3) == rollout(3)
     assert rollout(3) != rollout(4)
+
+
+@pytest.mark.parametrize("wrong", ["capcity", "workload", "data_dir"])
+def test_unknown_arguments_are_named_beside_the_known_ones(wrong: str) -> None:
+    arguments: dict[str, Any] = {wrong: 24}
+    with pytest.raises(TypeError, match=rf"{wrong}.*archival_capacity.*preset_tables"):
+        gymnasium.make("memrl/Conversation-v0", **arguments)

@@ -24,6 +24,7 @@ from tiny_runs import (
     preset,
     results_of,
     train,
+    train_module,
 )
 
 from memrl.checkpoint import load_checkpoint
@@ -415,9 +416,20 @@ def test_damaged_records_of_a_finished_run_are_named(
 
 def test_run_folders_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
-    outcome = train(tmp_path, "--runs_dir", str(tmp_path / "file"))
+    with pytest.MonkeyPatch.context() as patch:  # said before anything is built
+        patch.setattr(train_module(), "build_world", None)
+        outcome = train(tmp_path, "--runs_dir", str(tmp_path / "file"))
     assert outcome.code == 1
     assert str(tmp_path / "file") in outcome.error
+
+
+@pytest.mark.parametrize("folds", ["true", "false"])
+def test_a_run_that_never_began_is_not_resumed(tmp_path: Path, folds: str) -> None:
+    outcome = train(tmp_path, "--resume", "true", "--name", "typo", "--folds", folds)
+    assert outcome.code == 1
+    assert "no run to resume" in outcome.error
+    assert "typo" in outcome.error
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

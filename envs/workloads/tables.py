@@ -20,10 +20,11 @@ from envs.workloads.episodes import can_be_asked, sample_episodes
 from envs.workloads.locomo import load_locomo
 from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv, whole_documents
 from memrl.cache import default_cache_folder
-from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig
+from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig, parse_config
 from memrl.documents import Document, Episode, Workload
 from memrl.memory.bm25 import Bm25Statistics
 from memrl.memory.embedders import CachedEmbedder, Embedder, HashingEmbedder, make_embedder
+from memrl.options import PagingOptions
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
 from memrl.table_build import build_table, cached_table, fit_lexical_statistics
@@ -49,6 +50,21 @@ class Tables:
     validation: EpisodeTable
     test: EpisodeTable
     statistics: Bm25Statistics
+
+
+def preset_tables(preset: str | Path, *arguments: str) -> tuple[Tables, PagingOptions]:
+    """The tables of a preset's split, and its options resolved by the training table.
+
+    Args:
+        preset: a file of `configs/`. arguments: as on the command line of `train.py`, such as
+            "--workload.data_dir", "/data", "--split.fold", "3".
+
+    Returns:
+        Tables as `train.py` has them, but without the fitted `prior` of pages, which is 0 here.
+    """
+    config = parse_config(["--config", str(preset), *arguments])
+    tables = split_tables(load_workload(config.workload), config.split, config.workload)
+    return tables, config.paging.resolved(**tables.train.medians())
 
 
 def load_workload(config: WorkloadConfig) -> Workload:

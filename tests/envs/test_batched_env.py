@@ -288,7 +288,9 @@ def test_restoring_refuses_what_does_not_fit(table: EpisodeTable) -> None:
     ("changes", "message"),
     [
         ({"num_envs": 6, "group_size": 4}, "whole groups, got 4"),
-        ({"num_envs": 0}, "num_envs must be at least 1"),
+        ({"num_envs": 0}, "num_envs must be an integer of at least 1"),
+        ({"num_envs": 2.5}, "num_envs must be an integer"),
+        ({"num_envs": 2, "group_size": 0}, "group_size must be an integer"),
         ({"num_envs": 2, "store_scope": "any"}, "store_scope='any'"),
         ({"num_envs": 2, "observe_embeddings": True}, "observe_embeddings"),
     ],
@@ -311,6 +313,8 @@ def test_wrong_actions_are_refused_and_change_nothing(table: EpisodeTable) -> No
         np.zeros(NUM_ENVS),
         np.full(NUM_ENVS, env.layout.num_actions),
         np.full(NUM_ENVS, -1),
+        torch.ones(NUM_ENVS, dtype=torch.bool),
+        None,
     )
     for actions in wrong:
         with pytest.raises(ValueError, match=r"integers|outside"):
@@ -319,6 +323,15 @@ def test_wrong_actions_are_refused_and_change_nothing(table: EpisodeTable) -> No
     assert all(torch.equal(after.tensors[name], before.tensors[name]) for name in before.tensors)
     with pytest.raises(ValueError, match="'episodes' only"):
         env.reset(options={"episode": 1})
+    with pytest.raises(ValueError, match="takes 6 integers"):
+        env.reset(options={"episodes": [0.5] * NUM_ENVS})
+    with pytest.raises(ValueError, match=r"outside 0\.\.9"):
+        env.reset(options={"episodes": [10] * NUM_ENVS})
+
+
+def test_a_path_is_no_table() -> None:
+    with pytest.raises(TypeError, match="EpisodeTable, not str"):
+        BatchedPagingEnv("table.safetensors", num_envs=2)  # type: ignore[arg-type]
 
 
 def splitmix(word: int) -> int:

@@ -21,10 +21,18 @@ from envs.workloads.tables import (
     data_record,
     example_table,
     load_workload,
+    preset_tables,
     split_documents,
+    split_tables,
 )
 from memrl.cache import default_cache_folder
-from memrl.config import ChatConfig, ConfigurationError, SplitConfig, WorkloadConfig
+from memrl.config import (
+    ChatConfig,
+    ConfigurationError,
+    SplitConfig,
+    WorkloadConfig,
+    parse_config,
+)
 from memrl.memory.embedders import HashingEmbedder
 from memrl.table import EpisodeTable, Event
 from memrl.table_build import fit_lexical_statistics
@@ -318,3 +326,15 @@ def test_documents_without_a_question_are_left_out_and_counted(
     )
     with pytest.raises(ConfigurationError, match="None of the 1 documents has a query"):
         load_workload(CONFIG)
+
+
+def test_a_presets_tables_are_those_of_its_split(tmp_path: Path) -> None:
+    preset = tmp_path / "small.yaml"
+    preset.write_text("workload: {embedder: hashing, train_episodes: 2, validation_episodes: 1}\n")
+    few = ("--workload.chat.num_documents", "5", "--paging.capacity", "0.1")
+    made, options = preset_tables(preset, *few)
+    config = parse_config(["--config", str(preset), *few])
+    expected = split_tables(load_workload(config.workload), config.split, config.workload)
+    assert made.test.content_hash() == expected.test.content_hash()
+    assert made.train.num_episodes == 2 * made.train.num_documents
+    assert options == config.paging.resolved(**expected.train.medians())
