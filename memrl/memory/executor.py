@@ -219,7 +219,7 @@ class Executor:
         )
 
     def _archival_memory_insert(self, arguments: dict[str, Any], operation: Operation) -> _Answer:
-        self.archival.insert(arguments["content"])
+        self.archival.insert(arguments["content"], time=self.queue.now())
         operation.stored(arguments["content"])
         return _Answer("The text is in archival storage.")
 

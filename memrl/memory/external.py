@@ -65,8 +65,8 @@ class Recall(Protocol):
 class Archival(Protocol):
     """Passages written on purpose, searched by meaning."""
 
-    def insert(self, text: str) -> object:
-        """Store a text; what is returned is the store's own affair."""
+    def insert(self, text: str, *, time: datetime) -> object:
+        """Store a text of this time, with a time zone; what it returns is its own affair."""
         ...
 
     def search(self, query: str, *, page: int, page_size: int) -> SearchPage:

@@ -124,7 +124,8 @@ def open(
         archival_capacity: most entries of archival; None for no limit.
         functions: names of those that may be called; None for all.
         page_size: hits on a page of results.
-        clock: stamps messages that come without a time.
+        clock: the present time, with a time zone; stamps messages that come without a time, and
+            what the model saves in archival.
         read_only: look into a memory that another process may be writing. Searches see what that
             one adds; main context is as it was when this was opened.
 

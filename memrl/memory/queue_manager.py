@@ -47,6 +47,9 @@ class QueueManager:
         first_page_id: ids of pages that come without one count up from here; where others give
             ids, begin above theirs.
 
+    Attributes:
+        now: the clock; archival has its times from it as well.
+
     Raises:
         ContextError: if there is a summarizer and the window leaves a summary no room.
     """
@@ -73,7 +76,7 @@ class QueueManager:
         self.summarizer = None if summarizer is None else GuardedSummarizer(summarizer, main.count)
         self.options = options or QueueOptions()
         self.accounting = accounting or Accounting()
-        self._clock = clock
+        self.now = clock
         self._next_page_id = first_page_id
 
     def resume(self, sizes: Iterable[tuple[int, int]], saved: SavedContext | None) -> None:
@@ -177,7 +180,7 @@ class QueueManager:
         if self.main.has_seen(page_id):
             raise ValueError(f"Page {page_id} has been seen before; recall is append-only.")
         page = self.main.prepare(page_id, new.text, new.role)
-        time = self._clock() if new.time is None else new.time
+        time = self.now() if new.time is None else new.time
         return page, RecallPage(page_id, new.text, new.role, time, page.page_tokens)
 
     def retrieve(self, page_id: int) -> Arrival:

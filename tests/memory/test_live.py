@@ -171,6 +171,12 @@ def test_a_smaller_window_lets_the_oldest_go(tmp_path: Path) -> None:
         opened(tmp_path, window=Window(100))
 
 
+def test_archival_has_the_time_of_the_clock(memory: Memory) -> None:
+    call(memory, "archival_memory_insert", content="The car is red.")
+    shown = call(memory, "archival_memory_search", query="red car")
+    assert json.loads(shown.splitlines()[1])["time"] == NOON.isoformat()
+
+
 def test_options_reach_their_parts() -> None:
     with opened(
         functions=["send_message", "archival_memory_search"],
