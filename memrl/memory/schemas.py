@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
+from memrl.memory.columns import LIMIT_INTEGER
 from memrl.memory.refusals import Reason, RefusedError, quoted
 
 LIMIT_TEXT_CHARS = 100_000
 """Most characters of a text argument."""
-LIMIT_INTEGER = 2**53 - 1
-"""Largest integer argument: what every JSON reader keeps exact (RFC 8259, section 6)."""
 HEARTBEAT = "request_heartbeat"
 
 Kind = Literal["text", "date", "integer", "boolean"]

@@ -8,10 +8,10 @@ import table_fixtures  # noqa: F401 - loads the deterministic hypothesis profile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memrl.memory.columns import LIMIT_INTEGER
 from memrl.memory.refusals import MALFORMED, Reason, RefusedError
 from memrl.memory.schemas import (
     HEARTBEAT,
-    LIMIT_INTEGER,
     LIMIT_TEXT_CHARS,
     Parameter,
     memory_functions,
