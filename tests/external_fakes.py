@@ -7,7 +7,7 @@ from datetime import datetime
 
 from memrl.errors import MemrlError
 from memrl.memory.external import RecallPage
-from memrl.memory.results import Hit, SearchPage
+from memrl.memory.results import Hit, SearchPage, parse_days
 from memrl.memory.saved_context import SavedContext
 
 
@@ -61,6 +61,7 @@ class ListRecall:
         self, start: str, end: str, *, page: int, page_size: int, roles: Sequence[str]
     ) -> SearchPage:
         self._check()
+        parse_days(start, end)
         hits = [
             _hit(stored)
             for stored in self.pages.values()

@@ -58,7 +58,11 @@ class Recall(Protocol):
     def search_date(
         self, start: str, end: str, *, page: int, page_size: int, roles: Sequence[str]
     ) -> SearchPage:
-        """Pages of these roles from `start` to `end`, dates YYYY-MM-DD, both days included."""
+        """Pages of these roles from `start` to `end`, dates YYYY-MM-DD, both days included.
+
+        Raises:
+            SearchError: if the dates are reversed, see `memrl.memory.results.parse_days`.
+        """
         ...
 
 

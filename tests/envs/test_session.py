@@ -354,6 +354,14 @@ def test_two_plays_show_a_player_the_same_texts() -> None:
     assert '"time": "2024-01-01T00:03:00+00:00"' in texts[0][1]
 
 
+@pytest.mark.parametrize("episode", [-1, 1, 10**6])
+def test_an_unknown_episode_is_refused(episode: int) -> None:
+    player = Scripted()
+    with pytest.raises(ValueError, match=rf"Episode {episode} is outside 0\.\.0"):
+        session_of(fruit(0)).play(episode, player)
+    assert player.seen == []
+
+
 def test_one_session_plays_many_episodes_alike() -> None:
     table = small_table(3)
     session = session_of(table)
