@@ -94,10 +94,7 @@ class LockstepPaging:
         """
         rows = range(len(episodes)) if rows is None else rows
         for row, episode in zip(rows, episodes, strict=True):
-            if not 0 <= episode < self.table.num_episodes:
-                raise ValueError(
-                    f"Episode {episode} is outside 0..{self.table.num_episodes - 1} of the table."
-                )
+            self.table.check_episode(episode)
             self._processes[row].reset(episode)
             self._running[row] = True
         self._settle(list(rows))

@@ -140,7 +140,12 @@ class Session:
         self.max_heartbeats = max_heartbeats
 
     def play(self, episode: int, player: Player) -> SessionResult:
-        """Play one episode of the table to its end."""
+        """Play one episode of the table to its end.
+
+        Raises:
+            ValueError: if the table has no such episode.
+        """
+        self.table.check_episode(episode)
         start_s = time.perf_counter()
         with ExitStack() as stores:
             playing = _Playing(self, episode, stores)

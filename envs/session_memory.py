@@ -7,6 +7,7 @@ the same pages and by the same evidence as the environment.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
 
 from memrl.memory.archival import ArchivalStore
 from memrl.memory.blocks import Block
@@ -87,9 +88,9 @@ class EpisodeArchive:
         """A page can be quoted from now on."""
         self._shown[page_id] = self._display(text)
 
-    def insert(self, text: str) -> int:
+    def insert(self, text: str, *, time: datetime) -> int:
         """Store a text with the pages that it quotes, and return its entry id."""
-        entry_id = self.store.insert(text)
+        entry_id = self.store.insert(text, time=time)
         shown = self._display(text)
         self._sources[entry_id] = tuple(
             page_id for page_id, page in self._shown.items() if _quotes(shown, page)

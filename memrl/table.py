@@ -155,14 +155,21 @@ class EpisodeTable:
         """W: pages of the longest episode."""
         return int(self.episode_num_pages.max(initial=0))
 
+    def check_episode(self, episode: int) -> None:
+        """Refuse a number that no episode has.
+
+        Raises:
+            ValueError: if it is outside 0..E-1.
+        """
+        if not 0 <= episode < self.num_episodes:
+            raise ValueError(
+                f"Episode {episode} is outside 0..{self.num_episodes - 1} of the table."
+            )
+
     def episode_pages(self, episode: int) -> slice:
         """Rows of an episode's window on the page axis."""
         first = self.page_offset[self.episode_document[episode]] + self.episode_first_page[episode]
         return slice(int(first), int(first + self.episode_num_pages[episode]))
-
-    def document_pages(self, document: int) -> slice:
-        """Rows of a document on the page axis."""
-        return slice(int(self.page_offset[document]), int(self.page_offset[document + 1]))
 
     def needs_in_window(self, episode: int, query: int) -> tuple[int, ...]:
         """Pages that a query of the episode's document needs, as indices in the window."""

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from memrl.errors import MemrlError
 from memrl.memory.external import RecallPage
-from memrl.memory.results import Hit, SearchPage
+from memrl.memory.results import Hit, SearchPage, parse_days
 from memrl.memory.saved_context import SavedContext
 
 
@@ -61,6 +61,7 @@ class ListRecall:
         self, start: str, end: str, *, page: int, page_size: int, roles: Sequence[str]
     ) -> SearchPage:
         self._check()
+        parse_days(start, end)
         hits = [
             _hit(stored)
             for stored in self.pages.values()
@@ -77,21 +78,27 @@ class ListArchival:
     """Every passage is a hit, the one with most of the query's words first."""
 
     def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.time = datetime.fromisoformat("2024-05-01T12:00:00+00:00")
+        self.entries: list[tuple[str, datetime]] = []
         self.is_broken = False
 
-    def insert(self, text: str) -> int:
+    @property
+    def texts(self) -> list[str]:
+        return [text for text, _ in self.entries]
+
+    def insert(self, text: str, *, time: datetime) -> int:
         self._check()
-        self.texts.append(text)
-        return len(self.texts) - 1
+        assert time.tzinfo is not None
+        self.entries.append((text, time))
+        return len(self.entries) - 1
 
     def search(self, query: str, *, page: int, page_size: int) -> SearchPage:
         self._check()
         words = set(query.lower().split())
-        scored = [(len(words & set(text.lower().split())), text) for text in self.texts]
-        scored.sort(key=lambda pair: -pair[0])
-        hits = [Hit(None, text, self.time, "assistant", float(score)) for score, text in scored]
+        scored = [
+            Hit(None, text, time, "assistant", float(len(words & set(text.lower().split()))))
+            for text, time in self.entries
+        ]
+        hits = sorted(scored, key=lambda hit: -(hit.score or 0.0))
         return one_page(hits, page, page_size)
 
     def _check(self) -> None:

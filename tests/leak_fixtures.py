@@ -148,7 +148,7 @@ class _Future:
         if flat is table.lexical:
             drawn = np.abs(drawn)
         for document in range(table.num_documents):
-            pages = self.hidden_pages[table.document_pages(document)]
+            pages = self.hidden_pages[slice(*table.page_offset[document : document + 2].tolist())]
             queries = slice(*table.query_offset[document : document + 2].tolist())
             for base, foci in (
                 (table.page_score_base[document], pages),

@@ -62,7 +62,7 @@ def test_the_lines_that_use_a_data_set_run_as_they_stand(
 def test_the_example_of_the_memory_runs_as_it_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (code,) = blocks(TEXTS["memory.md"], "python")
+    code, _ = blocks(TEXTS["memory.md"], "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
     monkeypatch.chdir(tmp_path)
     out = io.StringIO()
@@ -75,6 +75,15 @@ def test_the_example_of_the_memory_runs_as_it_stands(
     assert "user [page 2] My cat is called Biscuit." in messages
     assert messages[-1].endswith("Noted!")
     assert len(list(names["tools"])) == 9  # type: ignore[call-overload]
+
+
+def test_the_episode_on_a_live_memory_runs_as_it_stands() -> None:
+    _, code = blocks(TEXTS["memory.md"], "python")
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "memory.md", "exec"), {})
+    assert out.getvalue() == "1.0 4 0\n"  # as its comment says
+    assert f"# {out.getvalue()}" in code
 
 
 @pytest.mark.parametrize("name", TEXTS)

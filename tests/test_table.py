@@ -66,7 +66,6 @@ def test_sizes_and_offsets(table: EpisodeTable) -> None:
     assert table.episode_document.tolist() == [0, 1, 0]
     assert table.episode_first_page.tolist() == [0, 1, 0]
     assert table.episode_pages(1) == slice(5, 9)
-    assert table.document_pages(1) == slice(4, 9)
 
 
 def test_events_in_order_with_several_queries_at_one_time(table: EpisodeTable) -> None:

@@ -60,7 +60,7 @@ def insert_entry(
     """
     if entry.page_id is not None:
         if not is_id(entry.page_id):
-            raise ValueError(f"Page {entry.page_id}: a page id is from 0 to 2^63-1.")
+            raise ValueError(f"Page {entry.page_id}: a page id is from 0 to 2^53-1.")
         archived = entry_of(connection, entry.page_id)
         if archived is not None:
             return archived

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
+LIMIT_INTEGER = 2**53 - 1
+"""Largest integer kept or named: what every JSON reader keeps exact (RFC 8259, section 6)."""
 DAY_US = 24 * 3600 * 1_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def is_id(number: int) -> bool:
-    """Whether a page or an entry can have this number: a column holds 0 to 2^63-1."""
-    return 0 <= number < 2**63
+    """Whether a page or an entry can have this number, which functions name."""
+    return 0 <= number <= LIMIT_INTEGER
 
 
 def encode_text(text: str) -> bytes:

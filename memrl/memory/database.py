@@ -78,6 +78,7 @@ class Database:
         self.read_only = read_only
         self._format = store_format
         self._resources = contextlib.ExitStack()
+        self._is_closed = False
         with contextlib.ExitStack() as opening:
             opening.callback(self.close)
             try:
@@ -94,13 +95,14 @@ class Database:
     def close(self) -> None:
         """Release the file and the right to write; closing twice is harmless."""
         self._resources.close()
+        self._is_closed = True
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """See one state of the store throughout.
 
         Raises:
-            StoreError: if the file turns out damaged.
+            StoreError: if the store is closed, or the file turns out damaged.
         """
         with self._explained("read"), self._transaction("BEGIN"):
             yield self.connection
@@ -110,7 +112,8 @@ class Database:
         """Change the store all at once; durable on return, unchanged when anything is raised.
 
         Raises:
-            StoreError: if the store is read-only, or the change cannot be written (a full disk).
+            StoreError: if the store is closed or read-only, or the change cannot be written (a full
+                disk).
         """
         if self.read_only:
             raise StoreError(f"{self.name} is open with read_only=True: nothing can be written.")
@@ -119,6 +122,8 @@ class Database:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
+        if self._is_closed:
+            raise StoreError(f"{self.name} is closed: open it again.")
         self.connection.execute(begin)
         try:
             yield
@@ -133,7 +138,7 @@ class Database:
         try:
             yield
         except sqlite3.ProgrammingError:
-            raise  # a closed store, a foreign thread: an error of the calling code
+            raise  # a foreign thread: an error of the calling code
         except sqlite3.Error as error:
             reason, advice = _explanation(error)
             raise StoreError(f"{self.name} cannot be {verb}: {reason}. {advice}") from error
@@ -255,6 +260,11 @@ class Store(Closing):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
+        return self._database.read_only
 
     def close(self) -> None:
         """See `Closing`."""

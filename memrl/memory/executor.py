@@ -19,7 +19,7 @@ from memrl.memory.display import json_line
 from memrl.memory.external import Archival
 from memrl.memory.queue_manager import QueueManager
 from memrl.memory.refusals import Reason, RefusedError, quoted
-from memrl.memory.results import Hit, SearchPage
+from memrl.memory.results import DEFAULT_PAGE_SIZE, Hit, SearchPage
 from memrl.memory.schemas import HEARTBEAT, memory_functions
 
 LIMIT_ARGUMENTS_CHARS = 1_000_000
@@ -76,7 +76,7 @@ class Executor:
     Args:
         queue: main context and recall. archival: passages.
         names: functions that may be called; None for all.
-        page_size: hits on a page of results; 5 in MemGPT's code, 10 in the paper's figure 6.
+        page_size: hits on a page of results.
 
     Attributes:
         functions: those that may be called, by name.
@@ -92,7 +92,7 @@ class Executor:
         archival: Archival,
         *,
         names: Sequence[str] | None = None,
-        page_size: int = 5,
+        page_size: int = DEFAULT_PAGE_SIZE,
     ) -> None:
         if page_size < 1:
             raise ValueError(f"page_size must be at least 1, got {page_size}.")
@@ -203,15 +203,10 @@ class Executor:
         )
 
     def _conversation_search_date(self, arguments: dict[str, Any], _: Operation) -> _Answer:
-        start, end = arguments["start_date"], arguments["end_date"]
-        if start > end:  # of one form, so their order is that of the days
-            raise RefusedError(
-                Reason.DATES_REVERSED, f"start_date {start} is after end_date {end}: exchange them."
-            )
         return self._shown(
             self.queue.recall.search_date(
-                start,
-                end,
+                arguments["start_date"],
+                arguments["end_date"],
                 page=arguments.get("page", 0),
                 page_size=self.page_size,
                 roles=_SPOKEN,
@@ -219,7 +214,7 @@ class Executor:
         )
 
     def _archival_memory_insert(self, arguments: dict[str, Any], operation: Operation) -> _Answer:
-        self.archival.insert(arguments["content"])
+        self.archival.insert(arguments["content"], time=self.queue.now())
         operation.stored(arguments["content"])
         return _Answer("The text is in archival storage.")
 

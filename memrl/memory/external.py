@@ -58,15 +58,19 @@ class Recall(Protocol):
     def search_date(
         self, start: str, end: str, *, page: int, page_size: int, roles: Sequence[str]
     ) -> SearchPage:
-        """Pages of these roles from `start` to `end`, dates YYYY-MM-DD, both days included."""
+        """Pages of these roles from `start` to `end`, dates YYYY-MM-DD, both days included.
+
+        Raises:
+            SearchError: if the dates are reversed, see `memrl.memory.results.parse_days`.
+        """
         ...
 
 
 class Archival(Protocol):
     """Passages written on purpose, searched by meaning."""
 
-    def insert(self, text: str) -> object:
-        """Store a text; what is returned is the store's own affair."""
+    def insert(self, text: str, *, time: datetime) -> object:
+        """Store a text of this time, with a time zone; what it returns is its own affair."""
         ...
 
     def search(self, query: str, *, page: int, page_size: int) -> SearchPage:

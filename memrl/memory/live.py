@@ -84,7 +84,11 @@ class Memory(Closing):
         return self.executor.execute(name, arguments)
 
     def turn(self, *, max_heartbeats: int = MAX_HEARTBEATS, logs_calls: bool = True) -> Chain:
-        """Begin a turn of the model: calls chained by heartbeats; see `Chain`."""
+        """Begin a turn of the model: calls chained by heartbeats; see `Chain`.
+
+        A memory that is open for reading alone logs no calls.
+        """
+        logs_calls = logs_calls and not self.recall.read_only
         return Chain(self.executor, max_heartbeats=max_heartbeats, logs_calls=logs_calls)
 
     def close(self) -> None:
@@ -124,19 +128,21 @@ def open(
         archival_capacity: most entries of archival; None for no limit.
         functions: names of those that may be called; None for all.
         page_size: hits on a page of results.
-        clock: stamps messages that come without a time.
+        clock: the present time, with a time zone; stamps messages that come without a time, and
+            what the model saves in archival.
         read_only: look into a memory that another process may be writing. Searches see what that
             one adds; main context is as it was when this was opened.
 
     Raises:
         EmbeddingModelError: if the embedding model is not there.
-        StoreError: if another process writes to the memory, or a file is damaged, missing, of
-            another kind or version, or made with another embedder. Nothing is changed then.
+        StoreError: if the path is empty or a file's, another process writes to the memory, or a
+            file in it is damaged, missing, of another kind or version, or made with another
+            embedder. Nothing is changed then.
         ContextError: if the window leaves the queue no room.
         RefusedError: if the stored blocks are above the working context's share of the window.
     """
+    folder = None if path is None else _folder_at(path)
     embedder = make_embedder(embedder) if isinstance(embedder, str) else embedder
-    folder = None if path is None else Path(path)
     if read_only and functions is None:
         functions = READING_FUNCTIONS
     with ExitStack() as opening:
@@ -174,6 +180,17 @@ def open(
         executor = Executor(queue, archival, names=functions, page_size=page_size)
         opening.pop_all()
     return Memory(recall, archival, executor)
+
+
+def _folder_at(path: str | Path) -> Path:
+    if not str(path).strip():
+        raise StoreError("The path of a memory is empty: name a folder, or pass None for none.")
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise StoreError(
+            f"{folder} is a file, not a folder: a memory is a folder, name another one."
+        )
+    return folder
 
 
 def _refuse_half(folder: Path, embedder: Embedder) -> None:

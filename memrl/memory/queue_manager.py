@@ -19,10 +19,11 @@ from datetime import UTC, datetime
 
 from memrl.memory.accounting import Accounting
 from memrl.memory.blocks import Block
+from memrl.memory.columns import is_id
 from memrl.memory.context_page import ContextPage, Role
 from memrl.memory.external import Recall, RecallPage
 from memrl.memory.main_context import MainContext
-from memrl.memory.queue_moves import Arrival, Flush, NewPage, QueueOptions
+from memrl.memory.queue_moves import Arrival, Flush, NewPage, QueueOptions, check_new_page
 from memrl.memory.refusals import Reason, RefusedError
 from memrl.memory.saved_context import SavedContext
 from memrl.memory.summarizers import GuardedSummarizer, Summarizer
@@ -46,6 +47,9 @@ class QueueManager:
         clock: the present time, with a time zone; stamps pages that come without one.
         first_page_id: ids of pages that come without one count up from here; where others give
             ids, begin above theirs.
+
+    Attributes:
+        now: the clock; archival has its times from it as well.
 
     Raises:
         ContextError: if there is a summarizer and the window leaves a summary no room.
@@ -73,7 +77,7 @@ class QueueManager:
         self.summarizer = None if summarizer is None else GuardedSummarizer(summarizer, main.count)
         self.options = options or QueueOptions()
         self.accounting = accounting or Accounting()
-        self._clock = clock
+        self.now = clock
         self._next_page_id = first_page_id
 
     def resume(self, sizes: Iterable[tuple[int, int]], saved: SavedContext | None) -> None:
@@ -125,7 +129,8 @@ class QueueManager:
             time: of the page, with a time zone; None for now.
 
         Raises:
-            ValueError: if the id has been given before.
+            TypeError: see `check_new_page`.
+            ValueError: if the id is out of range or has been given before.
             MemrlError: if recall cannot store the page; then nothing has changed.
         """
         new = NewPage(text, role, page_id, time)
@@ -150,7 +155,7 @@ class QueueManager:
             Their page ids.
 
         Raises:
-            ValueError: if an id has been given before.
+            TypeError, ValueError: as `append`.
             MemrlError: if recall cannot store the pages; then nothing has changed.
         """
         loaded: list[ContextPage] = []
@@ -173,11 +178,14 @@ class QueueManager:
 
     def _numbered(self, new: NewPage, next_page_id: int) -> tuple[ContextPage, RecallPage]:
         """How main context would show a new page, and how recall keeps it."""
+        check_new_page(new)
         page_id = next_page_id if new.page_id is None else new.page_id
+        if not is_id(page_id):
+            raise ValueError(f"Page {page_id}: a page id is from 0 to 2^53-1.")
         if self.main.has_seen(page_id):
             raise ValueError(f"Page {page_id} has been seen before; recall is append-only.")
         page = self.main.prepare(page_id, new.text, new.role)
-        time = self._clock() if new.time is None else new.time
+        time = self.now() if new.time is None else new.time
         return page, RecallPage(page_id, new.text, new.role, time, page.page_tokens)
 
     def retrieve(self, page_id: int) -> Arrival:
@@ -252,11 +260,12 @@ class QueueManager:
         flush = None
         if num_resident and not self._has_room(page, occupied_tokens, num_resident):
             with self.accounting.measure("queue/flush", core.counts):
-                flush = self._flush(page, write, is_new=is_new)
+                flush, planned = self._flush(page, write, is_new=is_new)
         else:
-            write(self._planned(page, main.saved()))
+            planned = self._planned(page, main.saved())
+            write(planned)
         main.page_in(page)
-        is_warning = self._presses(core.occupied_tokens) and not main.has_notice
+        is_warning = planned.notice_after is not None and not main.has_notice
         if is_warning:
             main.show_notice(page.page_id)
         return Arrival(page, flush, is_warning)
@@ -266,12 +275,10 @@ class QueueManager:
         core = self.main.core
         occupied_tokens = page.page_tokens + sum(map(core.page_tokens, context.queue))
         context = replace(context, queue=(*context.queue, page.page_id))
-        if context.notice_after is None and self._presses(occupied_tokens):
+        is_pressing = occupied_tokens >= self.options.warn_fraction * core.capacity_tokens
+        if context.notice_after is None and is_pressing:
             return replace(context, notice_after=page.page_id)
         return context
-
-    def _presses(self, occupied_tokens: int) -> bool:
-        return occupied_tokens >= self.options.warn_fraction * self.main.core.capacity_tokens
 
     def _has_room(self, page: ContextPage, occupied_tokens: int, num_resident: int) -> bool:
         core = self.main.core
@@ -299,8 +306,8 @@ class QueueManager:
 
     def _flush(
         self, page: ContextPage, write: Callable[[SavedContext], None], *, is_new: bool
-    ) -> Flush:
-        """Make room for a page, and summarise what leaves."""
+    ) -> tuple[Flush, SavedContext]:
+        """Make room for a page, and summarise what leaves; also main context with the page."""
         main = self.main
         victims = self._victims(page)
         kept = tuple(main.core.queue[len(victims) :])
@@ -311,17 +318,19 @@ class QueueManager:
         if summary is not None:
             shown, is_cut = main.fit_summary(summary, num_hidden)
             context = replace(context, summary=shown, num_hidden=num_hidden)
-        write(self._planned(page, context))
+        planned = self._planned(page, context)
+        write(planned)
         for victim in victims:
             main.page_out(victim.page_id)
         main.hide_notice()
         main.set_summary(context.summary, context.num_hidden)
-        return Flush(
+        flush = Flush(
             evicted=tuple(victim.page_id for victim in victims),
             evicted_tokens=sum(victim.page_tokens for victim in victims),
             summarizer_failure=failure,
             is_summary_cut=is_cut,
         )
+        return flush, planned
 
     def _summary_with(self, victims: list[ContextPage]) -> tuple[str | None, str | None]:
         """The summary once these have left, None without a summarizer; and its kind of failure."""

@@ -51,6 +51,27 @@ class NewPage:
     time: datetime | None = None
 
 
+def check_new_page(page: object) -> None:
+    """Refuse what is no page, or not of the types of one.
+
+    Raises:
+        TypeError: naming the field.
+    """
+    if not isinstance(page, NewPage):
+        raise TypeError(f"A history is made of NewPage, not of {type(page).__name__}.")
+    page_id, time = page.page_id, page.time
+    is_integer = isinstance(page_id, int) and not isinstance(page_id, bool)
+    for name, value, is_right, expected in (
+        ("text", page.text, isinstance(page.text, str), "a str"),
+        ("page_id", page_id, page_id is None or is_integer, "an int or None"),
+        ("time", time, time is None or isinstance(time, datetime), "a datetime or None"),
+    ):
+        if not is_right:
+            raise TypeError(
+                f"The {name} of a page must be {expected}, not of type {type(value).__name__}."
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Flush:
     """What a flush did.

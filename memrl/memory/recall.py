@@ -11,7 +11,6 @@ and statements in it are words or nothing.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -36,14 +35,12 @@ from memrl.memory.recall_rows import (
     sizes_of,
     write_context,
 )
-from memrl.memory.results import DEFAULT_PAGE_SIZE, Hit, SearchError, SearchPage, check_page
+from memrl.memory.results import DEFAULT_PAGE_SIZE, Hit, SearchPage, check_page, parse_days
 from memrl.memory.saved_context import SavedContext
 from memrl.memory.scores import quantize_scores
 from memrl.memory.term_index import TermIndex
 
 __all__ = ["RecallPage", "RecallStore"]
-
-_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 class RecallStore(Store):
@@ -219,9 +216,8 @@ class RecallStore(Store):
                 `page_size` is out of range.
         """
         check_page(page, page_size)
-        first_us, last_us = _day_start_us(start), _day_start_us(end) + DAY_US - 1
-        if last_us < first_us:
-            raise SearchError(f"The dates {start} to {end} are in the wrong order: swap them.")
+        first, last = parse_days(start, end)
+        first_us, last_us = _day_start_us(first), _day_start_us(last) + DAY_US - 1
         # No time zone is a day away from UTC, so the index on UTC narrows the search.
         where = "utc_us BETWEEN ? AND ? AND utc_us + offset_us BETWEEN ? AND ?"
         bounds: list[int] = [first_us - DAY_US, last_us + DAY_US, first_us, last_us]
@@ -263,14 +259,6 @@ def _hit(page: RecallPage, score: float | None) -> Hit:
     return Hit(page.page_id, page.text, page.time, page.role, score)
 
 
-def _day_start_us(text: str) -> int:
+def _day_start_us(day: date) -> int:
     """Microseconds from 1970 to the midnight that begins a day, on the day's own calendar."""
-    try:
-        if not _ISO_DATE.fullmatch(text):
-            raise ValueError("not of the form YYYY-MM-DD")
-        day = date.fromisoformat(text)
-    except ValueError as error:
-        raise SearchError(
-            f"{text!r} is no date ({error}): write YYYY-MM-DD, for example 2024-03-31."
-        ) from error
     return (day - date(1970, 1, 1)).days * DAY_US

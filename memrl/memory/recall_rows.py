@@ -93,7 +93,7 @@ def insert_page(
     """
     if not is_id(page.page_id) or not is_id(page.page_tokens):
         raise ValueError(
-            f"Page {page.page_id} of {page.page_tokens} tokens: both must be from 0 to 2^63-1."
+            f"Page {page.page_id} of {page.page_tokens} tokens: both must be from 0 to 2^53-1."
         )
     text, times = encode_text(page.text), encode_time(page.time)
     try:

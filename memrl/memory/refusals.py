@@ -36,10 +36,6 @@ class Reason(StrEnum):
     STORE_FAILED = "store_failed"
 
 
-MALFORMED = frozenset(list(Reason)[: list(Reason).index(Reason.CHAIN_ENDED)])
-"""Reasons that the call alone decides; with the others it was well-formed."""
-
-
 class RefusedError(MemrlError):
     """The memory system does not do what was asked, and nothing has changed.
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
-from memrl.errors import MemrlError
+from memrl.memory.refusals import Reason, RefusedError, quoted
 
 DEFAULT_PAGE_SIZE = 5
 """Hits of a page of results, as in MemGPT's code (its paper shows 10 in figure 6)."""
 
 
-class SearchError(MemrlError):
+_ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+class SearchError(RefusedError):
     """A search was asked in a form that has no answer; the message says which form has one."""
 
 
@@ -63,6 +67,44 @@ def check_page(page: int, page_size: int) -> None:
         SearchError: if `page` is negative or `page_size` below 1.
     """
     if page < 0:
-        raise SearchError(f"Pages of results are numbered from 0; there is no page {page}.")
+        raise SearchError(
+            Reason.OUT_OF_RANGE, f"Pages of results are numbered from 0; there is no page {page}."
+        )
     if page_size < 1:
-        raise SearchError(f"A page of results holds at least 1 hit, not {page_size}.")
+        raise SearchError(
+            Reason.OUT_OF_RANGE, f"A page of results holds at least 1 hit, not {page_size}."
+        )
+
+
+def parse_day(name: str, text: str) -> date:
+    """The day of the calendar that a text YYYY-MM-DD names.
+
+    Args:
+        name: what the text is, for the message.
+
+    Raises:
+        SearchError: NOT_A_DATE.
+    """
+    try:
+        if not _ISO_DATE.fullmatch(text):  # `fromisoformat` reads other forms as well
+            raise ValueError
+        return date.fromisoformat(text)
+    except ValueError:
+        raise SearchError(
+            Reason.NOT_A_DATE,
+            f"{name} must be a date of the calendar, as YYYY-MM-DD, not {quoted(text)}.",
+        ) from None
+
+
+def parse_days(start: str, end: str) -> tuple[date, date]:
+    """The first and the last day of a search.
+
+    Raises:
+        SearchError: NOT_A_DATE or DATES_REVERSED.
+    """
+    first, last = parse_day("start_date", start), parse_day("end_date", end)
+    if first > last:
+        raise SearchError(
+            Reason.DATES_REVERSED, f"start_date {start} is after end_date {end}: exchange them."
+        )
+    return first, last

@@ -8,22 +8,19 @@ arguments that come back.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Any, Literal
 
+from memrl.memory.columns import LIMIT_INTEGER
 from memrl.memory.refusals import Reason, RefusedError, quoted
+from memrl.memory.results import parse_day
 
 LIMIT_TEXT_CHARS = 100_000
 """Most characters of a text argument."""
-LIMIT_INTEGER = 2**53 - 1
-"""Largest integer argument: what every JSON reader keeps exact (RFC 8259, section 6)."""
 HEARTBEAT = "request_heartbeat"
 
 Kind = Literal["text", "date", "integer", "boolean"]
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,15 +98,7 @@ def _check_text(parameter: Parameter, value: object) -> None:
 def _check_date(parameter: Parameter, value: object) -> None:
     if not isinstance(value, str):
         raise _wrong_type(parameter, value, "a date, as the string YYYY-MM-DD")
-    try:
-        if not _DATE.fullmatch(value):
-            raise ValueError
-        date.fromisoformat(value)
-    except ValueError:
-        raise RefusedError(
-            Reason.NOT_A_DATE,
-            f"{parameter.name} must be a date of the calendar, as YYYY-MM-DD, not {quoted(value)}.",
-        ) from None
+    parse_day(parameter.name, value)
 
 
 _CHECKS: dict[Kind, Callable[[Parameter, object], None]] = {
@@ -226,12 +215,14 @@ def _block_functions(labels: tuple[str, ...]) -> tuple[Function, ...]:
 _SEARCHES_AND_MOVES = (
     Function(
         "conversation_search",
-        "Search everything that was said, also what has left this context, by its words.",
+        "Search what you and the user said, also what has left this context, by its words. Calls, "
+        "their results and system messages are not searched.",
         (Parameter("query", "text", "Words to look for."), _PAGE, _HEARTBEAT),
     ),
     Function(
         "conversation_search_date",
-        "List what was said between two days, both included.",
+        "List what you and the user said between two days, both included; no calls, results or "
+        "system messages.",
         (
             Parameter("start_date", "date", "First day, YYYY-MM-DD."),
             Parameter("end_date", "date", "Last day, YYYY-MM-DD."),

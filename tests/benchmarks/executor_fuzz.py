@@ -35,6 +35,7 @@ from memrl.errors import MemrlError
 from memrl.memory.archival import ArchivalStore
 from memrl.memory.blocks import Block
 from memrl.memory.chain import Chain
+from memrl.memory.columns import LIMIT_INTEGER
 from memrl.memory.embedders import HashingEmbedder
 from memrl.memory.executor import LIMIT_ARGUMENTS_CHARS, Executor, Result
 from memrl.memory.main_context import MainContext
@@ -42,7 +43,6 @@ from memrl.memory.queue_manager import QueueManager, QueueOptions
 from memrl.memory.recall import RecallStore
 from memrl.memory.refusals import Reason
 from memrl.memory.schemas import (
-    LIMIT_INTEGER,
     LIMIT_TEXT_CHARS,
     Function,
     Parameter,

@@ -342,6 +342,26 @@ def test_statistics_and_embedder_are_the_tables() -> None:
         session_of(table, session={"embedder": HashingEmbedder(17)})
 
 
+def test_two_plays_show_a_player_the_same_texts() -> None:
+    session = session_of(fruit(0))
+    texts = []
+    for _ in range(2):
+        player = Scripted([[search_archival("apple")]], [[insert("apples are liked")]])
+        session.play(0, player)
+        texts.append([result.text for result in player.results])
+    assert texts[0] == texts[1]
+    # The first warning comes with the third page, in the third minute.
+    assert '"time": "2024-01-01T00:03:00+00:00"' in texts[0][1]
+
+
+@pytest.mark.parametrize("episode", [-1, 1, 10**6])
+def test_an_unknown_episode_is_refused(episode: int) -> None:
+    player = Scripted()
+    with pytest.raises(ValueError, match=rf"Episode {episode} is outside 0\.\.0"):
+        session_of(fruit(0)).play(episode, player)
+    assert player.seen == []
+
+
 def test_one_session_plays_many_episodes_alike() -> None:
     table = small_table(3)
     session = session_of(table)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -235,8 +236,11 @@ def test_a_store_that_fails_is_reported_in_its_own_words() -> None:
 
 
 def test_a_defect_is_not_hidden() -> None:
-    executor = make_executor()
-    executor.archival.insert = lambda text: 1 / 0  # type: ignore[method-assign]  # noqa: ARG005
+    class Defective(ListArchival):
+        def insert(self, text: str, *, time: datetime) -> int:  # noqa: ARG002
+            return 1 // 0
+
+    executor = Executor(make_queue(), Defective())
     with pytest.raises(ZeroDivisionError):
         executor.execute("archival_memory_insert", {"content": "x"})
 

@@ -171,6 +171,12 @@ def test_a_smaller_window_lets_the_oldest_go(tmp_path: Path) -> None:
         opened(tmp_path, window=Window(100))
 
 
+def test_archival_has_the_time_of_the_clock(memory: Memory) -> None:
+    call(memory, "archival_memory_insert", content="The car is red.")
+    shown = call(memory, "archival_memory_search", query="red car")
+    assert json.loads(shown.splitlines()[1])["time"] == NOON.isoformat()
+
+
 def test_options_reach_their_parts() -> None:
     with opened(
         functions=["send_message", "archival_memory_search"],
@@ -215,6 +221,10 @@ def test_a_reader_sees_what_the_writer_adds(tmp_path: Path) -> None:
             for move in moves:
                 with pytest.raises(StoreError, match="read_only=True: nothing can be written"):
                     move()
+            turn = reader.turn()
+            found = turn.call("conversation_search", {"query": "cat", "request_heartbeat": True})
+            assert (found.status, found.total) == ("ok", 2)
+            assert turn.call("send_message", {"message": "Grey."}).message == "Grey."
             assert reader.main.saved() == before
         writer.append("Still writing.", "user")
 
@@ -320,8 +330,78 @@ def test_a_model_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_hold_a_memory(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(StoreError, match="cannot be opened"):
+    before = list(tmp_path.iterdir())
+    with pytest.raises(StoreError, match="file is a file, not a folder"):
         opened(tmp_path / "file")
+    with pytest.raises(StoreError, match="cannot be opened"):
+        opened(tmp_path / "file" / "memory")
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_an_empty_path_is_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in ("", " "):
+        with pytest.raises(StoreError, match="path of a memory is empty"):
+            memrl.memory.open(path, embedder=HashingEmbedder(32))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_page_ids_are_those_that_functions_can_name(memory: Memory) -> None:
+    before = memory.messages()
+    for page_id in (-1, 2**53, 2**63 - 1):
+        with pytest.raises(ValueError, match=r"a page id is from 0 to 2\^53-1"):
+            memory.append("x", "user", page_id=page_id)
+        with pytest.raises(ValueError, match=r"a page id is from 0 to 2\^53-1"):
+            memory.extend([NewPage("y", "user"), NewPage("x", "user", page_id)])
+        with pytest.raises(ValueError, match=r"a page id is from 0 to 2\^53-1"):
+            memory.archival.insert("x", page_id=page_id)
+    assert memory.messages() == before
+    assert memory.append("next", "user").page.page_id == 0
+    memory.extend([NewPage("the last id", "user", 2**53 - 1)])
+    call(memory, "retrieve", page_id=2**53 - 1)
+
+
+def test_wrong_types_are_named_and_change_nothing(memory: Memory) -> None:
+    memory.append("kept", "user")
+    before = memory.main.saved()
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"text": 1}, "text of a page must be a str, not of type int"),
+        ({"text": b"x"}, "text of a page must be a str, not of type bytes"),
+        ({"time": "2024-03-05"}, "time of a page must be a datetime or None, not of type str"),
+        ({"page_id": "7"}, "page_id of a page must be an int or None, not of type str"),
+        ({"page_id": True}, "page_id of a page must be an int or None, not of type bool"),
+    ]
+    for fields, message in wrong:
+        page = {"text": "x", "role": "user"} | fields
+        with pytest.raises(TypeError, match=message):
+            memory.append(**page)
+        with pytest.raises(TypeError, match=message):
+            memory.extend([NewPage("y", "user"), NewPage(**page)])
+    with pytest.raises(TypeError, match="made of NewPage, not of int"):
+        memory.extend([1])  # type: ignore[list-item]
+    assert (memory.main.saved(), len(memory.recall)) == (before, 1)
+
+
+def test_a_closed_memory_says_so(tmp_path: Path) -> None:
+    for path in (tmp_path, None):
+        memory = opened(path)
+        memory.append("kept", "user")
+        memory.close()
+        moves: list[Callable[[], object]] = [
+            lambda: memory.append("x", "user"),  # noqa: B023 - called in this turn of the loop
+            lambda: memory.extend([NewPage("x", "user")]),  # noqa: B023
+            lambda: memory.queue.evict(0),  # noqa: B023
+            lambda: memory.archival.search("x"),  # noqa: B023
+            lambda: len(memory.recall),  # noqa: B023
+        ]
+        for move in moves:
+            with pytest.raises(StoreError, match="is closed: open it again"):
+                move()
+        result = memory.call("conversation_search", {"query": "kept"})
+        assert result.reason is Reason.STORE_FAILED
+        assert result.text.endswith("is closed: open it again.")
+    with opened(tmp_path) as memory:
+        assert len(memory.recall) == 1
 
 
 def test_a_full_disk_loses_nothing_and_goes_on(tmp_path: Path) -> None:

@@ -204,14 +204,14 @@ def test_dates_are_days_where_the_page_was_written() -> None:
     "text", ["", "yesterday", "2024-13-01", "2024-02-30", "20240305", "2024-03-05T10:00", "5.3.24"]
 )
 def test_a_date_that_does_not_parse_is_refused(text: str, store: RecallStore) -> None:
-    with pytest.raises(SearchError, match="write YYYY-MM-DD"):
+    with pytest.raises(SearchError, match="as YYYY-MM-DD"):
         store.search_date(text, "2024-03-05")
-    with pytest.raises(SearchError, match="write YYYY-MM-DD"):
+    with pytest.raises(SearchError, match="as YYYY-MM-DD"):
         store.search_date("2024-03-05", text)
 
 
 def test_dates_in_the_wrong_order_are_refused(store: RecallStore) -> None:
-    with pytest.raises(SearchError, match="wrong order"):
+    with pytest.raises(SearchError, match="is after end_date"):
         store.search_date("2024-03-06", "2024-03-05")
 
 
@@ -235,12 +235,12 @@ def test_recall_is_append_only(store: RecallStore) -> None:
         store.extend([page(70, "new"), page(3, "other")])
     with pytest.raises(ValueError, match="no time zone"):
         store.append(page(71, "new", time=datetime(2024, 1, 1)))
-    for number, tokens in ((-1, 1), (2**63, 1), (0, -1)):
+    for number, tokens in ((-1, 1), (2**53, 1), (0, -1)):
         with pytest.raises(ValueError, match="from 0 to"):
             store.append(page(number, "new", page_tokens=tokens))
     assert len(store) == len(TEXTS)
     assert store.search("new").total == 1  # "the new job"
-    for missing in (70, -1, 2**63):
+    for missing in (70, -1, 2**53):
         with pytest.raises(KeyError):
             store.get([0, missing])
         with pytest.raises(KeyError):
