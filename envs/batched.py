@@ -141,10 +141,8 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
 
     def _checked(self, episodes: Any) -> Tensor:
         chosen = self._integers(episodes, "The option 'episodes'").long()
-        if not 0 <= int(chosen.min()) <= int(chosen.max()) < self.table.num_episodes:
-            raise ValueError(
-                f"The option 'episodes' holds numbers outside 0..{self.table.num_episodes - 1}."
-            )
+        for episode in (int(chosen.min()), int(chosen.max())):
+            self.table.check_episode(episode)
         return chosen
 
     def step(

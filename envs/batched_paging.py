@@ -56,10 +56,7 @@ class BatchedPaging(EpisodeRows):
         if len(rows) != len(episodes):
             raise ValueError(f"reset() got {len(episodes)} episodes for {len(rows)} rows.")
         for episode in episodes:
-            if not 0 <= episode < self.table.num_episodes:
-                raise ValueError(
-                    f"Episode {episode} is outside 0..{self.table.num_episodes - 1} of the table."
-                )
+            self.table.check_episode(episode)
         if len(set(rows)) != len(rows):
             raise ValueError(f"reset() got a row more than once: {list(rows)}.")
         index = torch.tensor(list(rows), dtype=torch.int64, device=self.device)

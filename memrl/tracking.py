@@ -264,7 +264,7 @@ def require_startable(root: Path, name: str, seed: int, *, resume: bool, if_used
     if if_used == "refuse":
         require_unused(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unusable(folder, error) from error
 

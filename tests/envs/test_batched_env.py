@@ -192,6 +192,25 @@ def test_fixed_shapes_give_the_same_decision_by_decision(table: EpisodeTable, ro
         assert two[: len(one)] == one
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("rounds", [None, 2])
+def test_a_gpu_plays_as_a_cpu_does(table: EpisodeTable, rounds: int | None) -> None:
+    one, two = (make(table, rounds=rounds, device=device) for device in ("cpu", "cuda"))
+    seen = [env.reset(seed=4) for env in (one, two)]
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        (expected, infos), (got, _) = seen[0][:2], seen[1][:2]
+        for name, value in expected.items():
+            assert torch.equal(value, got[name].cpu()), name
+        mask = infos["action_mask"]
+        action = torch.tensor([random_action(rng, mask[row]) for row in range(NUM_ENVS)])
+        steps = [env.step(action) for env in (one, two)]
+        for before, after in zip(steps[0][1:4], steps[1][1:4], strict=True):
+            assert torch.equal(before, after.cpu())
+        seen = [(step[0], step[4]) for step in steps]
+
+
 def test_a_step_of_fixed_shape_never_looks_at_a_value(table: EpisodeTable) -> None:
     """Fake tensors have shapes but no values: what needs one raises."""
     env = make(table, rounds=2)
@@ -325,7 +344,7 @@ def test_wrong_actions_are_refused_and_change_nothing(table: EpisodeTable) -> No
         env.reset(options={"episode": 1})
     with pytest.raises(ValueError, match="takes 6 integers"):
         env.reset(options={"episodes": [0.5] * NUM_ENVS})
-    with pytest.raises(ValueError, match=r"outside 0\.\.9"):
+    with pytest.raises(ValueError, match=r"Episode 10 is outside 0\.\.9"):
         env.reset(options={"episodes": [10] * NUM_ENVS})
 
 

@@ -248,22 +248,6 @@ def test_full_length_episodes_of_locomo(preset: str) -> None:
         )
 
 
-@pytest.mark.gpu
-def test_a_gpu_plays_as_a_cpu_does(small_table: EpisodeTable) -> None:
-    options = PagingOptions(capacity=1, num_candidates=2, evict_scope="any")
-    one, two = (BatchedPaging(small_table, options, 64, device) for device in ("cpu", "cuda"))
-    episodes = [row % small_table.num_episodes for row in range(64)]
-    observation = one.reset(episodes)
-    two.reset(episodes)
-    generator = torch.Generator().manual_seed(0)
-    while one.running.any():
-        action = torch.multinomial(observation["action_mask"].float(), 1, generator=generator)[:, 0]
-        expected, got = one.step(action), two.step(action)
-        on_cpu = {name: value.cpu() for name, value in got.observation.items()}
-        assert_same_step(expected, dataclasses.replace(got, observation=on_cpu), "on a GPU")
-        observation = expected.observation
-
-
 @pytest.fixture
 def small_table() -> EpisodeTable:
     document = Document("d", (Page("one"), Page("two"), Page("three")), ())
