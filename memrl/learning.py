@@ -73,7 +73,7 @@ def imitate(
                 while learner.update_index < num_updates:
                     loss = learner.update()
                     if learner.update_index % LOG_EVERY == 0:
-                        record.log(learner.global_step, {"loss/gain": loss})
+                        record.log(learner.global_step, {"losses/gain": loss})
                     guard.checking(advance)(1)
             (records,) = validation.play([Contestant(lineup.LEARNED, learner.policy)])
             reward = summary.mean_reward_per_question(records)

@@ -55,7 +55,7 @@ class ModelEpisode:
     # ------------------------------------------------------------------ what is legal
 
     def legal(self) -> set[Move]:
-        """Every legal (operation, argument); the rules of DESIGN's decision points."""
+        """Every legal (operation, argument); written down as plainly as the rules can be."""
         moves: set[Move] = {(Op.YIELD, 0)}
         if self.phase == "end" or self.spent >= self.options.operation_budget:
             return moves

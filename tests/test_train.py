@@ -115,7 +115,7 @@ def test_metrics_are_logged_in_order_of_steps(finished: tuple[Path, Outcome]) ->
     assert [row["global_step"] for row in evaluations] == [UPDATES, 2 * UPDATES]
     decisions = [row["rollout/decisions"] for row in evaluations]
     assert 0 < decisions[0] < decisions[1]
-    losses = [row["loss/gain"] for row in rows if "loss/gain" in row]
+    losses = [row["losses/gain"] for row in rows if "losses/gain" in row]
     assert losses
     assert all(math.isfinite(loss) for loss in losses)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -273,6 +274,18 @@ def show(rows: list[dict[str, Any]]) -> None:
     Console(width=140).print(table)
 
 
+def save(path: Path, rows: list[dict[str, Any]], device: str) -> None:
+    """Write the rows as JSON, with what they were measured on."""
+    machine = {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
+        "load": os.getloadavg()[0],
+    }
+    path.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2))
+
+
 def main() -> None:
     """Measure, print, and write JSON on demand."""
     parser = argparse.ArgumentParser(
@@ -287,13 +300,7 @@ def main() -> None:
     rows = measure(make_arms(make_table(), arguments.device), arguments.seconds, arguments.repeats)
     show(rows)
     if arguments.json:
-        machine = {
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "device": arguments.device,
-        }
-        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2))
+        save(arguments.json, rows, arguments.device)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,6 @@ and how many times as fast as `SyncVectorEnv` each arm is in the same repeat. No
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -25,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks.env_sps import make_table
+from benchmarks.env_sps import make_table, save
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from rich.console import Console
 from rich.progress import track
@@ -199,18 +196,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the rows to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    load = os.getloadavg()[0]
     rows = measure(make_arms(make_table(), arguments), arguments.seconds, arguments.repeats)
     show(rows)
     if arguments.json:
-        machine = {
-            "platform": platform.platform(),
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "device": arguments.device,
-            "load_before": load,
-        }
-        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2))
+        save(arguments.json, rows, arguments.device)
 
 
 if __name__ == "__main__":
