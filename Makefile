@@ -32,8 +32,8 @@ parity: .venv/.ok ## play full-length LoCoMo episodes through both environments 
 	$(BIN)/python -m pytest tests/envs/test_batched_parity.py -m slow $(ARGS)
 
 fuzz: .venv/.ok ## play 100,000 random function calls on the memory system, on lists and on SQLite
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores lists $(ARGS)
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores sqlite $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores lists $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores sqlite $(ARGS)
 
 lint: .venv/.ok ## check style and formatting
 	$(BIN)/ruff check .
@@ -48,16 +48,16 @@ format: .venv/.ok ## put the code into the project's format
 
 bench: .venv/.ok ## measure the environments' speed
 	$(BIN)/python tests/benchmarks/env_sps.py $(ARGS)
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/vector_env_sps.py $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/vector_env_sps.py $(ARGS)
 
 bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 	$(BIN)/python tests/benchmarks/env_sps.py --device cuda --json bench_gpu_env.json
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/vector_env_sps.py --device cuda --compile \
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/vector_env_sps.py --device cuda --compile \
 	  --sizes 1024 4096 16384 32768 --json bench_gpu_vector_env.json
 
 bench-train: .venv/.ok ## measure how fast the group policy gradient learns
-	PYTHONPATH=tests $(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
 
 bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)

@@ -1,6 +1,6 @@
 """Random calls to the function executor: each is answered, or refused with a known reason.
 
-    PYTHONPATH=tests python tests/benchmarks/executor_fuzz.py [--calls 100000] [--seed 0] \
+    PYTHONPATH=.:tests python tests/benchmarks/executor_fuzz.py [--calls 100000] [--seed 0] \
         [--stores lists|sqlite]
 
 Calls are valid, nearly valid (one thing is wrong) or garbage: lone surrogates, NUL, chat markers,

@@ -1,6 +1,6 @@
 """How many decisions per second `BatchedPagingEnv` plays beside vector environments of `PagingEnv`.
 
-    PYTHONPATH=tests python tests/benchmarks/vector_env_sps.py [--seconds 1] [--repeats 5]
+    PYTHONPATH=.:tests python tests/benchmarks/vector_env_sps.py [--seconds 1] [--repeats 5]
         [--device cpu] [--sizes 16 256 1024] [--rounds 2] [--compile] [--json FILE]
 
 The workload and options of `env_sps.py`; every arm plays random legal actions. A decision is a row
