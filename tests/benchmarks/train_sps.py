@@ -1,6 +1,7 @@
 """How many decisions per second the group policy gradient learns from, and where the time goes.
 
-    PYTHONPATH=.:tests python tests/benchmarks/train_sps.py [--repeats 3] [--device cpu] [--json FILE]
+    PYTHONPATH=.:tests python tests/benchmarks/train_sps.py [--repeats 3] [--device cpu]
+        [--json FILE]
 
 The workload of `env_sps.py`: generated chats, windows of 150 turns with 10 questions, 24 slots,
 archive of 60, K = 16. One measurement is one whole iteration, played and learned from (2 epochs of
