@@ -165,17 +165,11 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         if not self._is_running:
             raise gymnasium.error.ResetNeeded("Call reset() before step(): no episode is running.")
         action = self._integers(actions, "step()")
-        if isinstance(self._rows, FixedShapePaging):
-            result = self._rows.advance(action.long())
-            terms, terminated = result.reward_terms.clone(), result.terminated.clone()
-            illegal, elapsed = result.illegal, result.elapsed_events.clone()
-            observation, final = result.observation, dict[str, Any]()
-        else:
-            stepped = self._rows.step(action)
-            arrays = (stepped.reward_terms, stepped.terminated, stepped.illegal)
-            terms, terminated, illegal = (torch.from_numpy(a).to(self.device) for a in arrays)
-            elapsed = torch.from_numpy(stepped.elapsed_events).to(self.device)
-            observation, final = self._begin_next(stepped.observation, terminated)
+        result = self._rows.advance(action.long())
+        # Steps of fixed shape report in buffers of their own, which the next step writes over.
+        terms, terminated = result.reward_terms.clone(), result.terminated.clone()
+        illegal, elapsed = result.illegal, result.elapsed_events.clone()
+        observation, final = self._begin_next(result.observation, terminated)
         infos = {"reward_terms": terms, "elapsed_events": elapsed, "illegal": illegal}
         infos |= _masks(observation) | final
         truncated = torch.zeros_like(terminated)
@@ -202,7 +196,8 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         self, observation: Observation, terminated: Tensor
     ) -> tuple[Observation, dict[str, Any]]:
         """Begin the next episode in rows that have ended; what they saw last goes into infos."""
-        assert isinstance(self._rows, BatchedPaging)
+        if isinstance(self._rows, FixedShapePaging):
+            return observation, {}  # they have begun it themselves
         ended = terminated.nonzero()[:, 0]
         if not len(ended):
             return observation, {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +41,23 @@ class SavedRows:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.tensors["mask"])
+
+
+class BatchedStep(NamedTuple):
+    """What a step gave, for B rows, on their device.
+
+    Attributes:
+        observation: as `EpisodeRows.observation`.
+        reward_terms: (B, len(REWARD_TERMS)) float64, weighted, of the decision before.
+        terminated: (B,) bool, the episode of that decision has ended. illegal: (B,) bool.
+        elapsed_events: (B,) int64, since the decision before.
+    """
+
+    observation: Observation
+    reward_terms: Tensor
+    terminated: Tensor
+    illegal: Tensor
+    elapsed_events: Tensor
 
 
 class EpisodeRows:

@@ -9,35 +9,16 @@ number of rounds.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
-from envs.batched_episodes import EpisodeRows
+from envs.batched_episodes import BatchedStep, EpisodeRows
 from envs.batched_rows import Rows
 from envs.draws import EpisodeDraws
 from envs.lockstep import Observation
 from memrl.episode_log import REWARD_TERMS
 from memrl.options import PagingOptions
 from memrl.table import EpisodeTable
-
-
-class FixedStep(NamedTuple):
-    """What a step gave, for B rows.
-
-    Attributes:
-        observation: of the episodes that go on or have begun.
-        reward_terms: (B, len(REWARD_TERMS)) float64, of the decision before; 0 for rows that wait.
-        terminated: (B,) bool, the episode of that decision has ended, and another one has begun.
-        illegal: (B,) bool. elapsed_events: (B,) int64, since the decision before.
-    """
-
-    observation: Observation
-    reward_terms: Tensor
-    terminated: Tensor
-    illegal: Tensor
-    elapsed_events: Tensor
 
 
 class FixedShapePaging(EpisodeRows):
@@ -82,8 +63,10 @@ class FixedShapePaging(EpisodeRows):
         self._observe_all()
         return self.observation()
 
-    def advance(self, action: Tensor) -> FixedStep:
-        """Play one action in every row that has a decision.
+    def advance(self, action: Tensor) -> BatchedStep:
+        """Play one action in every row that has a decision; rows that wait earn 0 for now.
+
+        A row whose episode has ended stands in the next one already.
 
         Args:
             action: (B,) int64 on the device; one outside the action space counts as illegal,
@@ -111,7 +94,7 @@ class FixedShapePaging(EpisodeRows):
         self._pay(process.has_choice & (self._decided_at >= 0))
         self._note_decisions()
         self._observe_all()
-        return FixedStep(self.observation(), self._paid, self._terminated, illegal, self._elapsed)
+        return BatchedStep(self.observation(), self._paid, self._terminated, illegal, self._elapsed)
 
     def _begin_next(self) -> None:
         """Pay rows that have ended, and put them before the first event of their next episode.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from envs.batched_episodes import EpisodeRows
+from envs.batched_episodes import BatchedStep, EpisodeRows
 from envs.batched_rows import Rows
 from envs.lockstep import LockstepPaging, LockstepResult, Observation
 from memrl.observation import observe
@@ -67,14 +67,18 @@ class BatchedPaging(EpisodeRows):
         return self._observe(index)
 
     def step(self, actions: npt.NDArray[np.int64] | Tensor) -> LockstepResult:
+        """Play one action in every running row, with results as `LockstepPaging` gives them."""
+        result = self.advance(torch.as_tensor(actions, device=self.device).long())
+        return LockstepResult(result.observation, *(part.cpu().numpy() for part in result[1:]))
+
+    def advance(self, action: Tensor) -> BatchedStep:
         """Play one action in every running row; rows that have ended ignore theirs.
 
         Args:
-            actions: (B,) integers within the action space; an action that is not legal is counted,
-                charged, and acts as YIELD.
+            action: (B,) int64 within the action space, on the device; an action that is not legal
+                is counted, charged, and acts as YIELD.
         """
         batch = self._process.batch
-        action = torch.as_tensor(actions, device=self.device).long()
         before = batch.clock.clone()
         plays = self.running & ~batch.ended
         action = torch.where(plays, action, 0)
@@ -87,13 +91,8 @@ class BatchedPaging(EpisodeRows):
         self.running = self.running & ~terminated
         terms = batch.reward_terms.clone()
         batch.reward_terms.zero_()
-        return LockstepResult(
-            self._observe(plays.nonzero()[:, 0]),
-            terms.cpu().numpy(),
-            terminated.cpu().numpy(),
-            illegal.cpu().numpy(),
-            (batch.clock - before).cpu().numpy(),
-        )
+        observation = self._observe(plays.nonzero()[:, 0])
+        return BatchedStep(observation, terms, terminated, illegal, batch.clock - before)
 
     def _observe(self, changed: Tensor) -> Observation:
         """Observe the rows that have changed, and return all rows."""

@@ -297,9 +297,12 @@ class BatchedProcess:
             queries.show_candidates(batch, at_query, self._events, self.options)
         if 2 * len(rows.index) > self._num_envs:  # to copy the rows would cost more than it saves
             self.mask.copy_(action_mask(batch.paging_state(), self.options))
+            has_choice = self.has_choice[rows.index]
         else:
-            self.mask[rows.index] = action_mask(batch.paging_state(rows.index), self.options)
-        return changed & ~self.has_choice & ~batch.ended
+            mask = action_mask(batch.paging_state(rows.index), self.options)
+            self.mask[rows.index] = mask
+            has_choice = mask[:, 1:].any(dim=1)
+        return rows.mask(self._num_envs, ~has_choice & ~batch.ended[rows.index])
 
     @property
     def has_choice(self) -> Tensor:

@@ -124,7 +124,7 @@ def load_module(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], pr
         CheckpointError: if a name or a shape does not fit.
     """
     try:
-        module.load_state_dict(_under(prefix, tensors))
+        module.load_state_dict(under(prefix, tensors))
     except RuntimeError as error:
         kind = type(module).__name__
         raise CheckpointError(
@@ -171,7 +171,7 @@ def restore_optimizer(
     try:
         per_parameter = {int(key): dict(values) for key, values in state["state"].items()}
         groups = [dict(values) for values in state["groups"]]
-        for key, tensor in _under(prefix, tensors).items():
+        for key, tensor in under(prefix, tensors).items():
             kind, index, name = key.split(".", 2)
             place = per_parameter if kind == "state" else groups
             # Cloned: an optimizer updates its state in place, the caller's tensors stay as read.
@@ -201,7 +201,8 @@ def _require_fit(
                 raise ValueError(f"{name} of parameter {index} has the shape {shapes}")
 
 
-def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with a prefix, by the rest of their names."""
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 
 

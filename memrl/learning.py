@@ -17,6 +17,7 @@ from memrl.algos.gain_regression import GainRegression
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.algos.rollout import DivergedError
 from memrl.best import BestSoFar
+from memrl.checkpoint import under
 from memrl.config import RunConfig
 from memrl.evaluation import lineup, summary
 from memrl.evaluation.lineup import Arena
@@ -99,13 +100,7 @@ def imitate(
 def start_weights(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
     """Weights of gain regression's checkpoint that the policy gradient starts from, if any."""
     prefix = {"scratch": None, "brief_imitation": "snapshot1.", "imitation": "best."}[start]
-    if prefix is None:
-        return None
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
+    return None if prefix is None else under(prefix, tensors)
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from memrl.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from memrl.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, under
 from memrl.tracking import Run
 
 POLICY_GRADIENT = "policy_gradient"
@@ -58,10 +58,4 @@ class RunCheckpoint:
 
     def part(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors and state of a stage, without its prefix."""
-        prefix = f"{stage}."
-        tensors = {
-            name.removeprefix(prefix): value
-            for name, value in self.tensors.items()
-            if name.startswith(prefix)
-        }
-        return tensors, self.state[stage]
+        return under(f"{stage}.", self.tensors), self.state[stage]
