@@ -10,7 +10,7 @@ rows, W pages of the longest window, F = len(FEATURES), G = len(GLOBALS).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,7 +68,6 @@ GLOBALS = (
 LIMIT = 10.0
 """Observations are clipped to [-LIMIT, LIMIT]."""
 
-_COLUMN = {name: column for column, name in enumerate(FEATURES)}
 _QUERY_COLUMNS = [SURFACE.index(name) for name in QUERY_SURFACE]
 
 
@@ -84,7 +83,7 @@ def observe(state: PagingState, table: TableTensors, options: PagingOptions) -> 
         `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G).
     """
     num_rows = state.slot_page.shape[1]
-    rows = _row_features(state, table, options)
+    rows = _row_features(_all_rows(state), state, table, options)
     return {
         "slots": rows[:, :num_rows],
         "candidates": rows[:, num_rows:],
@@ -92,49 +91,127 @@ def observe(state: PagingState, table: TableTensors, options: PagingOptions) -> 
     }
 
 
-def _row_features(state: PagingState, table: TableTensors, options: PagingOptions) -> Tensor:
-    """(B, N + K, F), slot rows before candidate rows."""
+def observe_slots(
+    state: PagingState, table: TableTensors, options: PagingOptions, slot: Tensor
+) -> dict[str, Tensor]:
+    """The same with some slot rows and no candidates: all that some decisions need.
+
+    Args:
+        state, table, options: as for `observe`.
+        slot: (B, n) int64, the slot rows to describe.
+
+    Returns:
+        `slots` (B, n, F), `candidates` (B, 0, F), `globals` (B, G); each equal to that part of
+        what `observe` gives.
+    """
+    rows = _row_features(_some_slots(state, slot), state, table, options)
+    return {
+        "slots": rows,
+        "candidates": rows[:, :0],
+        "globals": _global_features(state, table, options),
+    }
+
+
+class _Rows(NamedTuple):
+    """R rows of each of B episodes, slots before candidates: what `PagingState` says of them.
+
+    Attributes:
+        page: (B, R), -1 for none. size: (B, R).
+        age, since_last_use, uses: (B, R) in events; 0 for candidates.
+        retrieved, victim, arriving: (B, R) bool, False for candidates.
+        num_slots: how many of the R are slots.
+    """
+
+    page: Tensor
+    size: Tensor
+    age: Tensor
+    since_last_use: Tensor
+    uses: Tensor
+    retrieved: Tensor
+    victim: Tensor
+    arriving: Tensor
+    num_slots: int
+
+
+def _some_slots(state: PagingState, slot: Tensor) -> _Rows:
+    clock = state.clock[:, None]
+    num_rows = state.slot_page.shape[1]
+    return _Rows(
+        page=state.slot_page.gather(1, slot),
+        size=state.slot_size.gather(1, slot),
+        age=clock - state.slot_time_in.gather(1, slot),
+        since_last_use=clock - state.slot_last_use.gather(1, slot),
+        uses=state.slot_uses.gather(1, slot),
+        retrieved=state.slot_retrieved.gather(1, slot),
+        victim=state.victim_rows().gather(1, slot),
+        arriving=slot == num_rows - 1,
+        num_slots=slot.shape[1],
+    )
+
+
+def _all_rows(state: PagingState) -> _Rows:
     num_rows, num_candidates = state.slot_page.shape[1], state.candidate_page.shape[1]
-    page = torch.cat([state.slot_page, state.candidate_page], dim=1)  # (B, N + K)
+    clock = state.clock[:, None]
+
+    def padded(values: Tensor) -> Tensor:
+        return torch.nn.functional.pad(values, (0, num_candidates))
+
+    row = torch.arange(num_rows + num_candidates, device=clock.device)
+    return _Rows(
+        page=torch.cat([state.slot_page, state.candidate_page], dim=1),
+        size=torch.cat([state.slot_size, state.candidate_size], dim=1),
+        age=padded(clock - state.slot_time_in),
+        since_last_use=padded(clock - state.slot_last_use),
+        uses=padded(state.slot_uses),
+        retrieved=padded(state.slot_retrieved),
+        victim=padded(state.victim_rows()),
+        arriving=(row == num_rows - 1).expand(len(clock), -1),
+        num_slots=num_rows,
+    )
+
+
+def _row_features(
+    rows: _Rows, state: PagingState, table: TableTensors, options: PagingOptions
+) -> Tensor:
+    """(B, R, F)."""
+    page = rows.page
     safe = page.clamp(min=0)
     row = (table.page_offset[state.document] + state.first_page)[:, None] + safe
     archived = state.archived.gather(1, safe)
-    clock = state.clock[:, None]
-    slots, candidates = slice(None, num_rows), slice(num_rows, None)
-    features = table.page_surface.new_zeros((*page.shape, len(FEATURES)))
-
-    def put(name: str, values: Tensor | float, rows: slice = slice(None)) -> None:
-        features[:, rows, _COLUMN[name]] = values
-
-    put("occupied", 1.0)
-    size = torch.cat([state.slot_size, state.candidate_size], dim=1)
-    put("tokens_share", size / options.capacity)
-    put("age", (clock - state.slot_time_in) / options.time_scale, slots)
-    put("since_last_use", (clock - state.slot_last_use) / options.time_scale, slots)
-    put("uses", state.slot_uses / 4.0, slots)
-    put("written_ago", (state.pages_arrived[:, None] - 1 - page) / options.time_scale)
-    put("stored", archived)
-    put("retrieved", state.slot_retrieved, slots)
-    put("victim", state.victim_rows(), slots)
-    put("arriving", 1.0, slice(num_rows - 1, num_rows))
-    put("from_recall", ~archived[:, candidates], candidates)
-    _put_scores(put, state, table, page, archived)
-    rank = 1.0 / (1.0 + torch.arange(num_candidates, device=page.device))
-    put("rank", rank, candidates)
-    put("prior", table.page_prior[row] / 4.0)
-    features[..., -len(SURFACE) :] = table.page_surface[row]
+    is_candidate = torch.arange(page.shape[1], device=page.device) >= rows.num_slots
+    rank = 1.0 / (1.0 + torch.arange(page.shape[1], device=page.device) - rows.num_slots)
+    columns = {
+        "occupied": page >= 0,
+        "tokens_share": rows.size / options.capacity,
+        "age": rows.age / options.time_scale,
+        "since_last_use": rows.since_last_use / options.time_scale,
+        "uses": rows.uses / 4.0,
+        "written_ago": (state.pages_arrived[:, None] - 1 - page) / options.time_scale,
+        "stored": archived,
+        "retrieved": rows.retrieved,
+        "victim": rows.victim,
+        "arriving": rows.arriving,
+        "from_recall": is_candidate & ~archived,
+        **_score_columns(state, table, page, archived | ~is_candidate),
+        "rank": torch.where(is_candidate, rank, 0.0).expand(len(page), -1),
+        "prior": table.page_prior[row] / 4.0,
+    }
+    names = FEATURES[: -len(SURFACE)]
+    dynamic = torch.stack([columns[name].float() for name in names], dim=-1)
+    features = torch.cat([dynamic, table.page_surface[row]], dim=-1)
     return (features * (page >= 0)[..., None]).clamp_(-LIMIT, LIMIT)
 
 
-def _put_scores(
-    put: Callable[[str, Tensor], None],
-    state: PagingState,
-    table: TableTensors,
-    page: Tensor,
-    archived: Tensor,
-) -> None:
-    """Scores of every row's page and of its neighbours in time."""
-    width, num_slots = page.shape[1], state.slot_page.shape[1]
+def _score_columns(
+    state: PagingState, table: TableTensors, page: Tensor, was_embedded: Tensor
+) -> dict[str, Tensor]:
+    """Scores of every row's page, (B, R), and of its neighbours in time.
+
+    Args:
+        state, table: as for `observe`. page: (B, R).
+        was_embedded: (B, R) bool; what only recall holds never was.
+    """
+    width = page.shape[1]
     available = resident_pages(state) | state.archived
     near = torch.cat([page - 1, page + 1], dim=1)
     known = torch.cat([page, page], dim=1) >= 0
@@ -142,16 +219,16 @@ def _put_scores(
     known &= available.gather(1, torch.where(known, near, 0))
     looked_at = torch.cat([page, torch.where(known, near, EMPTY)], dim=1)
     dense, lexical, named = page_scores(state, table, looked_at)
-    # What only recall holds was never embedded there.
-    dense[:, num_slots:width] *= archived[:, num_slots:]
     dense_share, lexical_share = dense / SCORE_SCALE, lexical / SCORE_SCALE
-    put("dense", dense_share[:, :width])
-    put("lexical", lexical_share[:, :width])
-    put("previous_dense", dense_share[:, width : 2 * width])
-    put("next_dense", dense_share[:, 2 * width :])
-    put("previous_lexical", lexical_share[:, width : 2 * width])
-    put("next_lexical", lexical_share[:, 2 * width :])
-    put("names_speaker", named[:, :width])
+    return {
+        "dense": dense_share[:, :width] * was_embedded,
+        "lexical": lexical_share[:, :width],
+        "previous_dense": dense_share[:, width : 2 * width],
+        "next_dense": dense_share[:, 2 * width :],
+        "previous_lexical": lexical_share[:, width : 2 * width],
+        "next_lexical": lexical_share[:, 2 * width :],
+        "names_speaker": named[:, :width],
+    }
 
 
 def _global_features(state: PagingState, table: TableTensors, options: PagingOptions) -> Tensor:
