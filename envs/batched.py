@@ -169,7 +169,7 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         # Steps of fixed shape report in buffers of their own, which the next step writes over.
         terms, terminated = result.reward_terms.clone(), result.terminated.clone()
         illegal, elapsed = result.illegal, result.elapsed_events.clone()
-        observation, final = self._begin_next(result.observation, terminated)
+        observation, final = self._begin_next(terminated)
         infos = {"reward_terms": terms, "elapsed_events": elapsed, "illegal": illegal}
         infos |= _masks(observation) | final
         truncated = torch.zeros_like(terminated)
@@ -192,10 +192,9 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
             )
         return given
 
-    def _begin_next(
-        self, observation: Observation, terminated: Tensor
-    ) -> tuple[Observation, dict[str, Any]]:
+    def _begin_next(self, terminated: Tensor) -> tuple[Observation, dict[str, Any]]:
         """Begin the next episode in rows that have ended; what they saw last goes into infos."""
+        observation = self._rows.observation()
         if isinstance(self._rows, FixedShapePaging):
             return observation, {}  # they have begun it themselves
         ended = terminated.nonzero()[:, 0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +18,7 @@ from envs.lockstep import Observation
 from envs.process import options_for
 from memrl.episode_log import REWARD_TERMS, EpisodeLog
 from memrl.memory.paging import EMPTY
-from memrl.observation import observe
+from memrl.observation import observe, observe_slots
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState, QueryTimetable, privileged_state
 from memrl.state import TableTensors
@@ -41,23 +40,6 @@ class SavedRows:
     def __len__(self) -> int:
         """Number of rows."""
         return len(self.tensors["mask"])
-
-
-class BatchedStep(NamedTuple):
-    """What a step gave, for B rows, on their device.
-
-    Attributes:
-        observation: as `EpisodeRows.observation`.
-        reward_terms: (B, len(REWARD_TERMS)) float64, weighted, of the decision before.
-        terminated: (B,) bool, the episode of that decision has ended. illegal: (B,) bool.
-        elapsed_events: (B,) int64, since the decision before.
-    """
-
-    observation: Observation
-    reward_terms: Tensor
-    terminated: Tensor
-    illegal: Tensor
-    elapsed_events: Tensor
 
 
 class EpisodeRows:
@@ -112,6 +94,7 @@ class EpisodeRows:
     def save(self, rows: Sequence[int] | Tensor) -> SavedRows:
         """Copy everything that rows are, so that they can be continued from here more than once."""
         index = self._rows(rows)
+        self.observation()  # what is kept is up to date
         tensors = self._row_tensors()
         return SavedRows(
             {name: tensor.index_select(axis, index) for name, (tensor, axis) in tensors.items()},
@@ -172,6 +155,23 @@ class EpisodeRows:
         state = self._process.batch.paging_state()
         self._observation = observe(state, self._tensors, self.options)
         self._observation["action_mask"] = self._process.mask.clone()
+
+    def action_masks(self) -> Tensor:
+        """(B, A) bool, the legal actions."""
+        return self._process.mask.clone()
+
+    def at_query(self) -> Tensor:
+        """(B,) bool, rows that stand at a query."""
+        return self._process.batch.at_query.clone()
+
+    def observe(self, rows: Tensor) -> Observation:
+        """What `observation` gives of the given rows, (M,), without masks."""
+        return observe(self._process.batch.paging_state(rows), self._tensors, self.options)
+
+    def observe_slots(self, rows: Tensor, slot: Tensor) -> Observation:
+        """The same with the given slot rows, (M, n), alone; see `memrl.observation`."""
+        state = self._process.batch.paging_state(rows)
+        return observe_slots(state, self._tensors, self.options, slot)
 
     def log(self, row: int) -> EpisodeLog:
         """What happened so far in a row's episode."""

@@ -12,10 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from envs.batched_episodes import BatchedStep, EpisodeRows
+from envs.batched_episodes import EpisodeRows
 from envs.batched_rows import Rows
 from envs.draws import EpisodeDraws
-from envs.lockstep import Observation
+from envs.lockstep import GroupStep, Observation
 from memrl.episode_log import REWARD_TERMS
 from memrl.options import PagingOptions
 from memrl.table import EpisodeTable
@@ -63,7 +63,7 @@ class FixedShapePaging(EpisodeRows):
         self._observe_all()
         return self.observation()
 
-    def advance(self, action: Tensor) -> BatchedStep:
+    def advance(self, action: Tensor) -> GroupStep:
         """Play one action in every row that has a decision; rows that wait earn 0 for now.
 
         A row whose episode has ended stands in the next one already.
@@ -94,7 +94,7 @@ class FixedShapePaging(EpisodeRows):
         self._pay(process.has_choice & (self._decided_at >= 0))
         self._note_decisions()
         self._observe_all()
-        return BatchedStep(self.observation(), self._paid, self._terminated, illegal, self._elapsed)
+        return GroupStep(self._paid, self._terminated, illegal, self._elapsed)
 
     def _begin_next(self) -> None:
         """Pay rows that have ended, and put them before the first event of their next episode.

@@ -12,10 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from envs.batched_episodes import BatchedStep, EpisodeRows
+from envs.batched_episodes import EpisodeRows
 from envs.batched_rows import Rows
-from envs.lockstep import LockstepPaging, LockstepResult, Observation
-from memrl.observation import observe
+from envs.lockstep import GroupStep, LockstepPaging, LockstepResult, Observation
 from memrl.options import PagingOptions
 from memrl.table import EpisodeTable
 
@@ -45,13 +44,20 @@ class BatchedPaging(EpisodeRows):
     ) -> None:
         super().__init__(table, options, num_envs, device)
         self.running = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        # Rows that have changed since they were observed.
+        self._is_stale = torch.zeros_like(self.running)
 
     def reset(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> Observation:
-        """Begin episodes in the given rows (default: rows 0, 1, ...).
+        """Begin episodes in the given rows (default: rows 0, 1, ...), and observe all rows.
 
         A reward earned before the first decision (a query asked while nothing was to be decided) is
         paid with the first step.
         """
+        self.begin(episodes, rows)
+        return self.observation()
+
+    def begin(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> None:
+        """`reset` without an observation."""
         rows = range(len(episodes)) if rows is None else rows
         if len(rows) != len(episodes):
             raise ValueError(f"reset() got {len(episodes)} episodes for {len(rows)} rows.")
@@ -64,15 +70,15 @@ class BatchedPaging(EpisodeRows):
         self._process.begin(Rows(index), chosen)
         self._process.settle()
         self.running[index] = True
-        return self._observe(index)
+        self._is_stale[index] = True
 
     def step(self, actions: npt.NDArray[np.int64] | Tensor) -> LockstepResult:
         """Play one action in every running row, with results as `LockstepPaging` gives them."""
         result = self.advance(torch.as_tensor(actions, device=self.device).long())
-        return LockstepResult(result.observation, *(part.cpu().numpy() for part in result[1:]))
+        return LockstepResult(self.observation(), *(part.cpu().numpy() for part in result))
 
-    def advance(self, action: Tensor) -> BatchedStep:
-        """Play one action in every running row; rows that have ended ignore theirs.
+    def advance(self, action: Tensor) -> GroupStep:
+        """Play one action in every running row without observing; ended rows ignore theirs.
 
         Args:
             action: (B,) int64 within the action space, on the device; an action that is not legal
@@ -91,21 +97,23 @@ class BatchedPaging(EpisodeRows):
         self.running = self.running & ~terminated
         terms = batch.reward_terms.clone()
         batch.reward_terms.zero_()
-        observation = self._observe(plays.nonzero()[:, 0])
-        return BatchedStep(observation, terms, terminated, illegal, batch.clock - before)
+        self._is_stale |= plays
+        return GroupStep(terms, terminated, illegal, batch.clock - before)
 
-    def _observe(self, changed: Tensor) -> Observation:
-        """Observe the rows that have changed, and return all rows."""
+    def observation(self) -> Observation:
+        """See `EpisodeRows.observation`."""
+        changed = self._is_stale.nonzero()[:, 0]
+        self._is_stale = torch.zeros_like(self._is_stale)
         if 2 * len(changed) > self.num_envs:
             self._observe_all()
         elif len(changed):
-            fresh = observe(self._process.batch.paging_state(changed), self._tensors, self.options)
+            fresh = self.observe(changed)
             fresh["action_mask"] = self._process.mask[changed]
             self._observation = {
                 name: value.index_copy(0, changed, fresh[name])
                 for name, value in self._observation.items()
             }
-        return self.observation()
+        return super().observation()
 
     def _row_tensors(self) -> dict[str, tuple[Tensor, int]]:
         return super()._row_tensors() | {"running": (self.running, 0)}

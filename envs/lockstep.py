@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from envs.process import PagingProcess, Phase, options_for
 from memrl.actions import ActionLayout
 from memrl.episode_log import REWARD_TERMS, EpisodeLog
 from memrl.masks import action_mask
-from memrl.observation import observe
+from memrl.observation import observe, observe_slots
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState, QueryTimetable, privileged_state
 from memrl.state import PagingState, StateBuffer, TableTensors
@@ -46,6 +47,21 @@ class LockstepResult:
     elapsed_events: npt.NDArray[np.int64]
 
 
+class GroupStep(NamedTuple):
+    """What a step gave, for B rows, on their device; the observation is asked for separately.
+
+    Attributes:
+        reward_terms: (B, len(REWARD_TERMS)) float64, weighted, of the decision before.
+        terminated: (B,) bool, the episode of that decision has ended. illegal: (B,) bool.
+        elapsed_events: (B,) int64, since the decision before.
+    """
+
+    reward_terms: Tensor
+    terminated: Tensor
+    illegal: Tensor
+    elapsed_events: Tensor
+
+
 class LockstepPaging:
     """B reference processes behind one observation call.
 
@@ -59,6 +75,7 @@ class LockstepPaging:
     """
 
     reward_names = REWARD_TERMS
+    device = torch.device("cpu")
 
     def __init__(self, table: EpisodeTable, options: PagingOptions, num_envs: int) -> None:
         if num_envs < 1:
@@ -87,18 +104,22 @@ class LockstepPaging:
     # ------------------------------------------------------------------ stepping
 
     def reset(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> Observation:
-        """Begin episodes in the given rows (default: rows 0, 1, ...).
+        """Begin episodes in the given rows (default: rows 0, 1, ...), and observe all rows.
 
         A reward earned before the first decision (a query asked while nothing was to be decided) is
         paid with the first step.
         """
+        self.begin(episodes, rows)
+        return self.observation()
+
+    def begin(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> None:
+        """`reset` without an observation."""
         rows = range(len(episodes)) if rows is None else rows
         for row, episode in zip(rows, episodes, strict=True):
             self.table.check_episode(episode)
             self._processes[row].reset(episode)
             self._running[row] = True
         self._settle(list(rows))
-        return self.observation()
 
     def step(self, actions: npt.NDArray[np.int64]) -> LockstepResult:
         """Play one action in every running row; rows that have ended ignore theirs.
@@ -107,17 +128,23 @@ class LockstepPaging:
             actions: (B,) integers within the action space; an action that is not legal is counted,
                 charged, and acts as YIELD.
         """
-        for action in actions[self._running]:
-            self.layout.decode(int(action))  # refuses what is outside before any row moves
-        before = self._clocks()
+        result = self.advance(torch.as_tensor(actions))
+        return LockstepResult(self.observation(), *(part.numpy() for part in result))
+
+    def advance(self, action: Tensor) -> GroupStep:
+        """`step` with tensors, and without an observation."""
+        actions = action.tolist()
         rows = np.flatnonzero(self._running).tolist()
+        for row in rows:
+            self.layout.decode(actions[row])  # refuses what is outside before any row moves
+        before = self._clocks()
         illegal = np.zeros(self.num_envs, dtype=bool)
         for row in rows:
-            process, action = self._processes[row], int(actions[row])
+            process = self._processes[row]
             if process.phase is Phase.END:
                 continue
-            op, argument = self.layout.decode(action)
-            if self._mask[row, action]:
+            op, argument = self.layout.decode(actions[row])
+            if self._mask[row, actions[row]]:
                 process.apply(op, argument)
             else:
                 illegal[row] = True
@@ -130,7 +157,7 @@ class LockstepPaging:
             terminated[row] = self._processes[row].phase is Phase.END
         self._running &= ~terminated
         elapsed = self._clocks() - before
-        return LockstepResult(self.observation(), terms, terminated, illegal, elapsed)
+        return GroupStep(*map(torch.from_numpy, (terms, terminated, illegal, elapsed)))
 
     def _settle(self, rows: list[int]) -> None:
         """Play forced moves until each row has a decision or has ended."""
@@ -158,6 +185,23 @@ class LockstepPaging:
         if self.options.observe_embeddings:
             observation |= self._embeddings(state)
         return observation
+
+    def action_masks(self) -> Tensor:
+        """(B, A) bool, the legal actions."""
+        return self._mask.clone()
+
+    def at_query(self) -> Tensor:
+        """(B,) bool, rows that stand at a query."""
+        return self._buffer.state().at_query
+
+    def observe(self, rows: Tensor) -> Observation:
+        """What `observation` gives of the given rows, (M,), without masks and embeddings."""
+        return observe(self._buffer.state(rows.tolist()), self._tensors, self.options)
+
+    def observe_slots(self, rows: Tensor, slot: Tensor) -> Observation:
+        """The same with the given slot rows, (M, n), alone; see `memrl.observation`."""
+        state = self._buffer.state(rows.tolist())
+        return observe_slots(state, self._tensors, self.options, slot)
 
     def _embeddings(self, state: PagingState) -> Observation:
         """Embeddings of slot rows, candidates and focus; zeros where there is none to look at."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memrl.actions import ActionLayout, Op
+from memrl.actions import Op
+from memrl.evaluation.play import PagingGroup
 from memrl.options import PagingOptions
-from memrl.policies.base import GLOBAL
 
 KINDS = ("pressure", "query")
 
@@ -55,45 +55,43 @@ def shows_victim_alone(options: PagingOptions, slot_pool: bool) -> bool:
 
 
 def decision_views(
-    observation: Mapping[str, Tensor], rows: Tensor, *, victim_alone: bool
+    group: PagingGroup, action_mask: Tensor, rows: Tensor, *, victim_alone: bool
 ) -> dict[str, DecisionView]:
-    """The decisions of the given rows by kind; kinds without any are left out.
+    """The decisions of the given rows by kind, observed; kinds without any are left out.
 
     Args:
-        observation: all rows, with `action_mask`.
+        group: the rows' environment.
+        action_mask: (B, A) bool, of all its rows.
         rows: (M,) int64, rows that have a decision.
         victim_alone: see `shows_victim_alone`.
     """
-    at_query = observation["globals"][rows, GLOBAL["at_query"]] > 0
+    at_query = group.at_query()[rows]
     pressed, asked = rows[~at_query], rows[at_query]
     views = {}
     if len(pressed):
-        views["pressure"] = _under_pressure(observation, pressed, victim_alone)
+        views["pressure"] = _under_pressure(group, action_mask[pressed], pressed, victim_alone)
     if len(asked):
-        inputs = {name: observation[name][asked].half() for name in ("slots", "candidates")}
-        inputs["globals"] = observation["globals"][asked].half()
-        mask = observation["action_mask"][asked]
-        num_rows = observation["slots"].shape[1]
-        views["query"] = DecisionView(inputs, mask, asked, None, num_rows)
+        inputs = _halves(group.observe(asked))
+        num_rows = group.layout.num_rows
+        views["query"] = DecisionView(inputs, action_mask[asked], asked, None, num_rows)
     return views
 
 
 def _under_pressure(
-    observation: Mapping[str, Tensor], rows: Tensor, victim_alone: bool
+    group: PagingGroup, action_mask: Tensor, rows: Tensor, victim_alone: bool
 ) -> DecisionView:
-    slots, candidates = observation["slots"], observation["candidates"]
-    num_rows = slots.shape[1]
-    layout = ActionLayout(num_rows, candidates.shape[1])
-    mask = observation["action_mask"][rows, : layout.start(Op.RETRIEVE)]
-    inputs = {
-        "candidates": candidates.new_zeros((len(rows), 0, candidates.shape[2]), dtype=torch.half),
-        "globals": observation["globals"][rows].half(),
-    }
+    num_rows = group.layout.num_rows
+    mask = action_mask[:, : group.layout.start(Op.RETRIEVE)]
     if not victim_alone:
-        inputs["slots"] = slots[rows].half()
+        inputs = _halves(group.observe(rows))
+        inputs["candidates"] = inputs["candidates"][:, :0]
         return DecisionView(inputs, mask, rows, None, num_rows)
     by_slot = mask[:, 2:].reshape(len(rows), 3, num_rows)  # EVICT, STORE, SEARCH
     slot = by_slot.any(dim=1).byte().argmax(dim=1)
-    inputs["slots"] = slots[rows, slot][:, None].half()
+    inputs = _halves(group.observe_slots(rows, slot[:, None]))
     shown = by_slot.gather(2, slot[:, None, None].expand(-1, 3, 1))[..., 0]
     return DecisionView(inputs, torch.cat([mask[:, :2], shown], dim=1), rows, slot, num_rows)
+
+
+def _halves(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: observation[name].half() for name in ("slots", "candidates", "globals")}

@@ -72,39 +72,38 @@ def roll_out(
     Raises:
         DivergedError: if a logit is not finite.
     """
-    observation = group.reset(episodes)
-    running = np.ones(group.num_envs, dtype=bool)
-    now = np.zeros(group.num_envs, dtype=np.int64)
+    group.begin(episodes)
+    where = group.device
+    running = torch.ones(group.num_envs, dtype=torch.bool, device=where)
+    now = torch.zeros(group.num_envs, dtype=torch.int64, device=where)
     decisions = {kind: DecisionDataset() for kind in KINDS}
-    rewards: list[npt.NDArray[np.float64]] = []
-    clocks: list[npt.NDArray[np.int64]] = []
-    choices: list[npt.NDArray[np.bool_]] = []
+    steps: list[tuple[Tensor, Tensor, Tensor]] = []  # reward terms, clock, whether it chose
     while running.any():
         uniforms = torch.from_numpy(rng.random(group.num_envs)).to(device)
-        chooses = running & observation["action_mask"][:, 1:].any(dim=1).cpu().numpy()
-        where = observation["globals"].device  # of the environment
-        rows = torch.from_numpy(np.flatnonzero(chooses)).to(where)
-        actions = torch.zeros(group.num_envs, dtype=torch.int64, device=where)
-        for kind, view in decision_views(observation, rows, victim_alone=victim_alone).items():
+        mask = group.action_masks()
+        chooses = running & mask[:, 1:].any(dim=1)
+        rows = chooses.nonzero()[:, 0]
+        actions = torch.zeros_like(now)
+        for kind, view in decision_views(group, mask, rows, victim_alone=victim_alone).items():
             columns = _choose(view, logits, uniforms, device)
             decisions[kind].append(
                 view.inputs,
                 view.action_mask,
-                step=torch.full_like(view.row, len(clocks)),
+                step=torch.full_like(view.row, len(steps)),
                 row=view.row,
                 **columns,
             )
             actions[view.row] = view.actions(columns["action"].to(where))
-        result = group.step(actions.cpu().numpy())
-        observation = result.observation
-        rewards.append(np.where(running[:, None], result.reward_terms, 0.0))
-        clocks.append(now)
-        choices.append(chooses)
-        now = now + np.where(running, result.elapsed_events, 0)
+        result = group.advance(actions)
+        steps.append((torch.where(running[:, None], result.reward_terms, 0.0), now, chooses))
+        now = now + torch.where(running, result.elapsed_events, 0)
         running = running & ~result.terminated
         if on_step is not None:
             on_step()
-    return Rollout(decisions, np.stack(rewards), np.stack(clocks), np.stack(choices))
+    rewards, clocks, choices = (
+        torch.stack(parts).cpu().numpy() for parts in zip(*steps, strict=True)
+    )
+    return Rollout(decisions, rewards, clocks, choices)
 
 
 def _choose(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
@@ -19,6 +20,25 @@ from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
 
 Observation = Mapping[str, Tensor]
+
+
+class StepTensors(Protocol):
+    """What a step gives as tensors, without an observation; see `envs.lockstep.GroupStep`."""
+
+    @property
+    def reward_terms(self) -> Tensor:
+        """(B, terms) float64."""
+        ...
+
+    @property
+    def terminated(self) -> Tensor:
+        """(B,) bool."""
+        ...
+
+    @property
+    def elapsed_events(self) -> Tensor:
+        """(B,) int64, events since the decision before."""
+        ...
 
 
 class StepResult(Protocol):
@@ -73,14 +93,43 @@ class PagingGroup(Protocol):
         """Names of the reward terms."""
         ...
 
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors live."""
+        ...
+
     def reset(
         self, episodes: Sequence[int], rows: Sequence[int] | None = None
     ) -> dict[str, Tensor]:
+        """Begin episodes in rows, and observe all rows."""
+        ...
+
+    def begin(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> None:
         """Begin episodes in rows."""
         ...
 
     def step(self, actions: npt.NDArray[np.int64]) -> StepResult:
         """Play one action in every running row."""
+        ...
+
+    def advance(self, action: Tensor) -> StepTensors:
+        """The same with tensors, and without an observation."""
+        ...
+
+    def action_masks(self) -> Tensor:
+        """(B, A) bool, the legal actions."""
+        ...
+
+    def at_query(self) -> Tensor:
+        """(B,) bool, rows that stand at a query."""
+        ...
+
+    def observe(self, rows: Tensor) -> dict[str, Tensor]:
+        """Observations of the given rows, (M,)."""
+        ...
+
+    def observe_slots(self, rows: Tensor, slot: Tensor) -> dict[str, Tensor]:
+        """The same with the given slot rows, (M, n), and no candidates."""
         ...
 
     def privileged_state(self) -> PrivilegedState:

@@ -114,7 +114,7 @@ def test_a_view_has_the_values_and_the_actions_of_the_full_observation(
             break
         half = {name: value.half().float() for name, value in observation.items()}
         full = net(half)
-        views = decision_views(observation, rows, victim_alone=victim_alone)
+        views = decision_views(group, mask, rows, victim_alone=victim_alone)
         assert sorted(torch.cat([view.row for view in views.values()]).tolist()) == rows.tolist()
         for kind, view in views.items():
             inputs = {name: value.float() for name, value in view.inputs.items()}
