@@ -68,10 +68,10 @@ class Arm:
         seconds = {"environment": 0.0, "fit": 0.0}
         with (
             mock.patch.object(
-                BatchedPaging, "step", _timed(BatchedPaging.step, seconds, "environment")
+                BatchedPaging, "advance", _timed(BatchedPaging.advance, seconds, "environment")
             ),
             mock.patch.object(
-                BatchedPaging, "reset", _timed(BatchedPaging.reset, seconds, "environment")
+                BatchedPaging, "begin", _timed(BatchedPaging.begin, seconds, "environment")
             ),
             mock.patch.object(
                 GroupPolicyGradient, "_fit", _timed(GroupPolicyGradient._fit, seconds, "fit")
