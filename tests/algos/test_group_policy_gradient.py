@@ -13,8 +13,9 @@ from torch import Tensor
 
 from envs.batched import BatchedPaging
 from memrl.actions import Op
-from memrl.algos.group_policy_gradient import GroupPolicyGradient, clipped_loss
+from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.algos.rollout import DivergedError
+from memrl.algos.updates import clipped_loss
 from memrl.checkpoint import load_checkpoint, save_checkpoint
 from memrl.config import NetworkConfig
 from memrl.evaluation.lineup import Arena
@@ -158,6 +159,49 @@ def test_an_iteration_counts_its_decisions_and_says_how_it_went() -> None:
     assert metrics["losses/anchor_kl"] == 0.0
     assert all(np.isfinite(value) for value in metrics.values())
     assert -2 < metrics["rollout/reward_per_question"] < metrics["rollout/evidence_recall"] < 1
+
+
+def test_the_first_iterations_are_those_that_were_recorded() -> None:
+    """What is shared with other learners may change in form, not in what it computes."""
+    made = learner(seed=3)
+    recorded = [
+        {
+            "rollout/decisions": 211.0,
+            "rollout/evidence_recall": 0.1699346405228758,
+            "rollout/advantage_std": 0.3690601390318822,
+            "losses/policy_loss": 0.004656734565893809,
+            "losses/entropy": 1.1831780672073364,
+            "losses/approx_kl": 0.005971761342758934,
+            "losses/clipfrac": 0.09510395924250285,
+            "charts/learning_rate": 0.01,
+            "charts/cost_weight": 0.0,
+        },
+        {
+            "rollout/decisions": 229.0,
+            "rollout/evidence_recall": 0.12745098039215685,
+            "rollout/advantage_std": 0.1589507361327823,
+            "losses/policy_loss": -0.014362103616197905,
+            "losses/entropy": 1.1879287163416545,
+            "losses/approx_kl": 0.0021618803342183432,
+            "losses/clipfrac": 0.0,
+            "charts/learning_rate": 0.0094725,
+            "charts/cost_weight": 0.26375,
+        },
+        {
+            "rollout/decisions": 238.0,
+            "rollout/evidence_recall": 0.1568627450980392,
+            "rollout/advantage_std": 0.126600272118417,
+            "losses/policy_loss": -0.07244351257880528,
+            "losses/entropy": 1.2081413666407268,
+            "losses/approx_kl": 0.0050476604762176676,
+            "losses/clipfrac": 0.04679487211008867,
+            "charts/learning_rate": 0.0089,
+            "charts/cost_weight": 0.5499999999999999,
+        },
+    ]
+    for expected in recorded:
+        metrics = made.iterate()
+        assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("slot_pool", [False, True])

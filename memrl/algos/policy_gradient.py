@@ -1,0 +1,343 @@
+"""Policy gradient on whole episodes with PPO's clipped objective, whatever its advantages are.
+
+An iteration plays E episodes, G copies of each, with actions drawn from softmax(gain / temperature)
+over the legal ones, and makes a few passes of clipped updates over the decisions (Schulman et al.,
+arXiv 1707.06347). A learner says what a decision is compared with, in `_learn`: with the other
+copies of its episode, for example (`memrl.algos.group_policy_gradient`).
+
+Every draw is a function of (seed, attempt, iteration, epoch), so that a resumed run continues to
+the same numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from memrl.actions import Op
+from memrl.algos.decisions import shows_victim_alone
+from memrl.algos.rollout import Rollout, roll_out, scored_queries
+from memrl.algos.updates import (
+    Batches,
+    clipped_loss,
+    gradient_step,
+    minibatches,
+    require_finite,
+)
+from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
+from memrl.config import NetworkConfig
+from memrl.evaluation.play import PagingGroup
+from memrl.policies.network import GreedyGain, SampledGain, SetNetwork, log_policy
+from memrl.policy_gradient_config import PolicyGradientConfig
+from memrl.seeding import Streams
+
+_STREAM = 20  # first index of such learners' places in the named streams
+_COUNTS = ("attempt", "iteration", "steps", "total_steps")
+Floats = npt.NDArray[np.float64]
+
+
+class PolicyGradient(ABC):
+    """What such learners share; see the module docstring.
+
+    Args:
+        group: `num_groups * group_size` rows on the training episodes.
+        network: size of the network. config: the learner's settings. streams: the run's seeds.
+        gain_scale: reward that one unit of the network's output stands for.
+        initial: weights to start from; None for random ones.
+        device: where the network is trained.
+
+    Attributes:
+        network: the network in training.
+        attempt: fresh starts so far. iteration, steps: iterations and decisions of this attempt.
+        total_steps: decisions of all attempts.
+    """
+
+    def __init__(
+        self,
+        group: PagingGroup,
+        network: NetworkConfig,
+        config: PolicyGradientConfig,
+        streams: Streams,
+        *,
+        gain_scale: float,
+        initial: Mapping[str, Tensor] | None,
+        device: torch.device,
+    ) -> None:
+        self._group = group
+        self._config = config
+        self._streams = streams
+        self._initial = initial
+        self._device = device
+        self._gain_scale = gain_scale
+        self._logit_scale = gain_scale / config.temperature
+        self._victim_alone = shows_victim_alone(group.options, network.slot_pool)
+        self._scored_queries = scored_queries(group.table)
+        self.network = self._made(network)
+        self._reference = self._made(network)
+        self.attempt = -1
+        self.total_steps = 0
+        self.restart()
+
+    def _made(self, size: NetworkConfig) -> SetNetwork:
+        with torch.random.fork_rng(devices=[]):
+            network = SetNetwork(size.hidden, size.dropout, size.slot_pool)
+        return network.to(self._device).eval()
+
+    def restart(self) -> None:
+        """Begin a further attempt, with random numbers of its own."""
+        self.attempt += 1
+        self.iteration, self.steps = 0, 0
+        self._begin()
+        self._keep()
+
+    def _begin(self) -> None:
+        """Take the weights that an attempt starts from, and optimizers that know nothing yet."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self._streams.integer("policy", _STREAM, self.attempt))
+            fresh = SetNetwork(
+                self.network.slot_encoder.out_features, slot_pool=self.network.slot_pool
+            )
+        if self._initial is None:
+            self._balance(fresh)
+            weights = fresh.state_dict()
+        else:
+            weights = dict(self._initial)
+        self.network.load_state_dict(weights)
+        self._reference.load_state_dict(weights)
+        self._optimizer = self._adam(self.network, self._config.learning_rate)
+
+    def _adam(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            network.parameters(),
+            lr=learning_rate,
+            weight_decay=self._config.weight_decay,
+            eps=1e-5,
+        )
+
+    def _balance(self, network: SetNetwork) -> None:
+        """Let every legal operation begin about equally likely, however many rows it has."""
+        options, layout = self._group.options, self._group.layout
+        rows = {op: layout.num_rows - 1 for op in (Op.EVICT, Op.SEARCH)}
+        rows[Op.STORE] = 1 if options.store_scope == "victim" else layout.num_rows - 1
+        rows[Op.RETRIEVE] = max(layout.num_candidates, 1)
+        with torch.no_grad():
+            for op in Op:
+                if op is not Op.YIELD:
+                    network.operation_head.bias[op - 1] = (
+                        -math.log(rows.get(op, 1)) / self._logit_scale
+                    )
+
+    # ------------------------------------------------------------------ who plays
+
+    @property
+    def progress(self) -> float:
+        """Share of this attempt's decisions that has been played, at most 1."""
+        return min(self.steps / self._config.total_timesteps, 1.0)
+
+    @property
+    def policy(self) -> GreedyGain:
+        """Greedy play of the network as it is."""
+        return GreedyGain(self.network, self._gain_scale)
+
+    def sampled_policy(self, rng: np.random.Generator) -> SampledGain:
+        """Play of the network as in rollouts."""
+        return SampledGain(self.network, self._gain_scale, self._config.temperature, rng)
+
+    def _logits(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        values: Tensor = self.network(inputs) * self._logit_scale
+        return values
+
+    # ------------------------------------------------------------------ learning
+
+    def iterate(self, on_step: Callable[[], None] | None = None) -> dict[str, float]:
+        """Play one batch of groups and learn from it; returns metrics.
+
+        Args:
+            on_step: called after every step and every minibatch; may raise to stop there, and
+                then `checkpoint` is that of the beginning of the iteration.
+
+        Raises:
+            DivergedError: if a logit, the loss or a weight is not finite.
+        """
+        config, place = self._config, (_STREAM, self.attempt, self.iteration)
+        table = self._group.table
+        chosen = self._streams.generator("workload", *place).choice(
+            table.num_episodes,
+            size=config.num_groups,
+            replace=table.num_episodes < config.num_groups,
+        )
+        rollout = roll_out(
+            self._group,
+            np.repeat(chosen, config.group_size).tolist(),
+            self._logits,
+            self._streams.generator("policy", *place),
+            victim_alone=self._victim_alone,
+            device=self._device,
+            on_step=on_step,
+        )
+        metrics = self._learn(rollout, on_step)
+        questions = self._scored_queries[chosen].sum() * config.group_size
+        metrics |= {
+            "rollout/reward_per_question": float(rollout.reward_terms.sum() / max(questions, 1)),
+            "rollout/evidence_recall": float(
+                rollout.reward_terms[..., self._evidence].sum() / max(questions, 1)
+            )
+            / (self._group.options.reward.evidence or 1.0),
+            "rollout/decisions": float(rollout.num_decisions),
+            "rollout/steps": float(len(rollout.clock)),
+        }
+        self.iteration += 1
+        self.steps += rollout.num_decisions
+        self.total_steps += rollout.num_decisions
+        self._keep()
+        return metrics
+
+    @abstractmethod
+    def _learn(self, rollout: Rollout, on_step: Callable[[], None] | None) -> dict[str, float]:
+        """Find the decisions' advantages and `_fit`; returns metrics."""
+
+    @property
+    def _evidence(self) -> int:
+        return self._group.reward_names.index("evidence")
+
+    def _reward(self, rollout: Rollout) -> Floats:
+        """(T, B), with the costs as heavy as they are by now."""
+        weight = np.full(len(self._group.reward_names), self._cost_weight())
+        weight[self._evidence] = 1.0
+        return np.asarray(rollout.reward_terms @ weight)
+
+    def _cost_weight(self) -> float:
+        frac = self._config.cost_anneal_frac
+        return min(self.progress / frac, 1.0) if frac else 1.0
+
+    def _fit(
+        self, rollout: Rollout, advantages: Floats, on_step: Callable[[], None] | None
+    ) -> dict[str, float]:
+        """Make `update_epochs` passes with advantages, (T, B), brought to a deviation of 1.
+
+        Returns:
+            The means of the last pass's metrics.
+        """
+        config = self._config
+        deviation = float(advantages[rollout.is_decision].std())
+        normalized = torch.from_numpy(advantages / (deviation + 1e-8)).float().to(self._device)
+        ent_coef = config.ent_coef * (1.0 - self.progress)
+        self._anneal(self._optimizer, config.learning_rate)
+        metrics: dict[str, float] = {}
+        for epoch in range(config.update_epochs):
+            metrics = self._passed(
+                rollout,
+                {"advantage": normalized},
+                (_STREAM, epoch),
+                lambda batches: self._update(batches, ent_coef),
+                on_step,
+            )
+        require_finite("network", self.network)
+        return metrics | {
+            "rollout/advantage_std": deviation,
+            "charts/learning_rate": self._optimizer.param_groups[0]["lr"],
+            "charts/cost_weight": self._cost_weight(),
+        }
+
+    def _anneal(self, optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+        remaining = 1.0 - self.progress
+        for settings in optimizer.param_groups:
+            settings["lr"] = learning_rate * (remaining if self._config.anneal_lr else 1.0)
+
+    def _passed(
+        self,
+        rollout: Rollout,
+        columns: Mapping[str, Tensor],
+        order: tuple[int, int],
+        update: Callable[[Batches], dict[str, float]],
+        on_step: Callable[[], None] | None,
+    ) -> dict[str, float]:
+        """One pass of updates; returns their mean metrics.
+
+        Args:
+            columns: see `minibatches`. order: stream and number of the random order.
+        """
+        stream, epoch = order
+        rng = self._streams.generator("shuffle", stream, self.attempt, self.iteration, epoch)
+        count = self._config.num_minibatches
+        sums: dict[str, float] = {}
+        for batches in minibatches(rollout, columns, count, rng, self._device):
+            if batches:
+                for name, value in update(batches).items():
+                    sums[name] = sums.get(name, 0.0) + value
+            if on_step is not None:
+                on_step()
+        return {name: value / count for name, value in sums.items()}
+
+    def _update(self, batches: Batches, ent_coef: float) -> dict[str, float]:
+        """Make one gradient step on decisions of several kinds."""
+        config = self._config
+        parts = [self._evaluate(batch) for batch in batches]
+        ratio, entropy, divergence = (torch.cat(values) for values in zip(*parts, strict=True))
+        advantage = torch.cat([batch["advantage"] for batch in batches])
+        policy_loss = clipped_loss(ratio, advantage, config.clip_coef)
+        loss = policy_loss - ent_coef * entropy.mean() + config.kl_coef * divergence.mean()
+        gradient_step("loss", loss, self.network, self._optimizer, config.max_grad_norm)
+        with torch.no_grad():
+            moved = (ratio - 1.0).abs() > config.clip_coef
+            metrics = {
+                "losses/policy_loss": policy_loss,
+                "losses/entropy": entropy.mean(),
+                "losses/approx_kl": (ratio - 1.0 - ratio.log()).mean(),
+                "losses/clipfrac": moved.float().mean(),
+                "losses/anchor_kl": divergence.mean(),
+            }
+            return {name: float(value) for name, value in metrics.items()}
+
+    def _evaluate(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Probability ratio, entropy and divergence from the start, each (M,)."""
+        log_probs = log_policy(self._logits(batch), batch["action_mask"])
+        taken = log_probs.gather(1, batch["action"][:, None])[:, 0]
+        probabilities = log_probs.exp()
+        entropy = -(probabilities * log_probs).sum(dim=1)
+        divergence = torch.zeros_like(entropy)
+        if self._config.kl_coef:
+            with torch.no_grad():
+                start = log_policy(self._reference(batch) * self._logit_scale, batch["action_mask"])
+            divergence = (probabilities * (log_probs - start)).sum(dim=1)
+        return (taken - batch["log_prob"]).exp(), entropy, divergence
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def checkpoint(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors and JSON state at the end of the latest whole iteration."""
+        return dict(self._kept[0]), dict(self._kept[1])
+
+    def _modules(self) -> dict[str, nn.Module]:
+        """What a checkpoint holds, by the prefix of its tensors."""
+        return {"network": self.network, "reference": self._reference}
+
+    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        return {"optimizer": self._optimizer}
+
+    def _keep(self) -> None:
+        tensors: dict[str, Tensor] = {}
+        state: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
+        for name, optimizer in self._optimizers().items():
+            own, state[name] = flatten_optimizer(optimizer, f"{name}.")
+            tensors |= own
+        for name, module in self._modules().items():
+            tensors |= module_tensors(module, f"{name}.")
+        self._kept = {name: value.cpu().clone() for name, value in tensors.items()}, state
+
+    def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint."""
+        for name, module in self._modules().items():
+            load_module(module, tensors, f"{name}.")
+        for name, optimizer in self._optimizers().items():
+            restore_optimizer(optimizer, tensors, state[name], f"{name}.")
+        for name in _COUNTS:
+            setattr(self, name, int(state[name]))
+        self._keep()
