@@ -133,9 +133,10 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         every = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         episodes = self._draws.next(every) if given is None else self._checked(given)
         if isinstance(self._rows, FixedShapePaging):
-            observation = self._rows.begin(episodes)
+            self._rows.begin(episodes)
         else:
-            observation = self._rows.reset(episodes.tolist())
+            self._rows.begin(episodes.tolist())
+        observation = self._rows.observation()
         self._is_running = True
         return observation, _masks(observation)
 

@@ -86,15 +86,12 @@ class EpisodeRows:
         decoded = [self.layout.decode(action) for action in range(self.layout.num_actions)]
         self._op_of = torch.tensor([int(op) for op, _ in decoded], device=self.device)
         self._argument_of = torch.tensor([argument for _, argument in decoded], device=self.device)
-        self._observation: Observation
-        self._observe_all()
 
     # ------------------------------------------------------------------ branching
 
     def save(self, rows: Sequence[int] | Tensor) -> SavedRows:
         """Copy everything that rows are, so that they can be continued from here more than once."""
         index = self._rows(rows)
-        self.observation()  # what is kept is up to date
         tensors = self._row_tensors()
         return SavedRows(
             {name: tensor.index_select(axis, index) for name, (tensor, axis) in tensors.items()},
@@ -116,8 +113,6 @@ class EpisodeRows:
             raise ValueError(f"restore() got a row more than once: {index.tolist()}.")
         if saved.table is not self.table or saved.options != self.options:
             raise ValueError("restore() got rows of another table or of other options.")
-        # An observation handed out before must not change: what is written to is a copy.
-        self._observation = {name: value.clone() for name, value in self._observation.items()}
         for name, (tensor, axis) in self._row_tensors().items():
             tensor.index_copy_(axis, index, saved.tensors[name].to(self.device))
         return self.observation()
@@ -137,24 +132,16 @@ class EpisodeRows:
         return {
             **{f"batch.{name}": held for name, held in process.batch.row_tensors().items()},
             **{f"log.{name}": held for name, held in process.log.row_tensors().items()},
-            **{f"observation.{name}": (value, 0) for name, value in self._observation.items()},
             "mask": (process.mask, 0),
         }
 
     # ------------------------------------------------------------------ views
 
     def observation(self) -> Observation:
-        """`slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G), `action_mask` (B, A) bool.
-
-        Rows that do not change are not observed anew, so these tensors are for reading only.
-        """
-        return dict(self._observation)
-
-    def _observe_all(self) -> None:
-        """Observe every row."""
-        state = self._process.batch.paging_state()
-        self._observation = observe(state, self._tensors, self.options)
-        self._observation["action_mask"] = self._process.mask.clone()
+        """`slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G), `action_mask` (B, A)."""
+        observation = observe(self._process.batch.paging_state(), self._tensors, self.options)
+        observation["action_mask"] = self._process.mask.clone()
+        return observation
 
     def action_masks(self) -> Tensor:
         """(B, A) bool, the legal actions."""

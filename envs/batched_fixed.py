@@ -15,19 +15,19 @@ from torch import Tensor
 from envs.batched_episodes import EpisodeRows
 from envs.batched_rows import Rows
 from envs.draws import EpisodeDraws
-from envs.lockstep import GroupStep, Observation
+from envs.lockstep import GroupStep
 from memrl.episode_log import REWARD_TERMS
 from memrl.options import PagingOptions
 from memrl.table import EpisodeTable
 
 
 class FixedShapePaging(EpisodeRows):
-    """B rows that begin the next episode by themselves.
+    """B rows that begin the next episode by themselves, if they are told which.
 
     Args:
         table, options, num_envs, device: see `EpisodeRows`.
         rounds: most rounds of forced moves in a step; 1 or more.
-        draws: say what each row plays next.
+        draws: say what each row plays next; None lets rows that have ended stay so.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class FixedShapePaging(EpisodeRows):
         device: torch.device | str,
         *,
         rounds: int,
-        draws: EpisodeDraws,
+        draws: EpisodeDraws | None,
     ) -> None:
         if rounds < 1:
             raise ValueError(f"rounds must be 1 or more, got {rounds}.")
@@ -47,26 +47,27 @@ class FixedShapePaging(EpisodeRows):
         self._all = torch.arange(num_envs, device=self.device)
         # The clock at the row's latest decision, -1 before the first one of its episode.
         self._decided_at = torch.full_like(self._all, -1)
+        # Rows whose end has been reported; none where the next episode begins at once.
+        self._has_ended = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         # What is to be reported of this step.
-        self._terminated = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
+        self._terminated = torch.zeros_like(self._has_ended)
         self._paid = torch.zeros(
             (num_envs, len(REWARD_TERMS)), dtype=torch.float64, device=self.device
         )
         self._elapsed = torch.zeros_like(self._all)
 
-    def begin(self, episodes: Tensor) -> Observation:
+    def begin(self, episodes: Tensor) -> None:
         """Begin the given episodes, (B,), in all rows."""
         self._process.begin(Rows(self._all), episodes)
         self._process.settle()
+        self._has_ended.zero_()
         self._decided_at.fill_(-1)
         self._note_decisions()
-        self._observe_all()
-        return self.observation()
 
     def advance(self, action: Tensor) -> GroupStep:
         """Play one action in every row that has a decision; rows that wait earn 0 for now.
 
-        A row whose episode has ended stands in the next one already.
+        A row whose episode has ended stands in the next one already, if there is one.
 
         Args:
             action: (B,) int64 on the device; one outside the action space counts as illegal,
@@ -93,7 +94,6 @@ class FixedShapePaging(EpisodeRows):
         # What was earned before the first decision is paid with it, as in the other environments.
         self._pay(process.has_choice & (self._decided_at >= 0))
         self._note_decisions()
-        self._observe_all()
         return GroupStep(self._paid, self._terminated, illegal, self._elapsed)
 
     def _begin_next(self) -> None:
@@ -101,9 +101,12 @@ class FixedShapePaging(EpisodeRows):
 
         At most once a step: a step reports one end.
         """
-        ended = self._process.batch.ended & ~self._terminated
+        ended = self._process.batch.ended & ~self._terminated & ~self._has_ended
         self._pay(ended)
         self._terminated |= ended
+        if self._draws is None:
+            self._has_ended |= ended
+            return
         self._process.begin(Rows(self._all, ended), self._draws.next(ended))
         self._decided_at.masked_fill_(ended, -1)
 
@@ -123,4 +126,5 @@ class FixedShapePaging(EpisodeRows):
         batch.reward_terms.copy_(torch.where(rows[:, None], 0.0, batch.reward_terms))
 
     def _row_tensors(self) -> dict[str, tuple[Tensor, int]]:
-        return super()._row_tensors() | {"decided_at": (self._decided_at, 0)}
+        own = {"decided_at": (self._decided_at, 0), "has_ended": (self._has_ended, 0)}
+        return super()._row_tensors() | own

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from envs.batched_episodes import EpisodeRows
+from envs.batched_episodes import EpisodeRows, SavedRows
 from envs.batched_rows import Rows
 from envs.lockstep import GroupStep, LockstepPaging, LockstepResult, Observation
 from memrl.options import PagingOptions
@@ -46,6 +46,7 @@ class BatchedPaging(EpisodeRows):
         self.running = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         # Rows that have changed since they were observed.
         self._is_stale = torch.zeros_like(self.running)
+        self._observation = super().observation()
 
     def reset(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> Observation:
         """Begin episodes in the given rows (default: rows 0, 1, ...), and observe all rows.
@@ -101,11 +102,14 @@ class BatchedPaging(EpisodeRows):
         return GroupStep(terms, terminated, illegal, batch.clock - before)
 
     def observation(self) -> Observation:
-        """See `EpisodeRows.observation`."""
+        """See `EpisodeRows.observation`.
+
+        Rows that do not change are not observed anew, so these tensors are for reading only.
+        """
         changed = self._is_stale.nonzero()[:, 0]
         self._is_stale = torch.zeros_like(self._is_stale)
         if 2 * len(changed) > self.num_envs:
-            self._observe_all()
+            self._observation = super().observation()
         elif len(changed):
             fresh = self.observe(changed)
             fresh["action_mask"] = self._process.mask[changed]
@@ -113,7 +117,12 @@ class BatchedPaging(EpisodeRows):
                 name: value.index_copy(0, changed, fresh[name])
                 for name, value in self._observation.items()
             }
-        return super().observation()
+        return dict(self._observation)
+
+    def restore(self, saved: SavedRows, rows: Sequence[int] | Tensor) -> Observation:
+        """See `EpisodeRows.restore`."""
+        self._is_stale[self._rows(rows)] = True
+        return super().restore(saved, rows)
 
     def _row_tensors(self) -> dict[str, tuple[Tensor, int]]:
         return super()._row_tensors() | {"running": (self.running, 0)}
