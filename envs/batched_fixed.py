@@ -125,6 +125,13 @@ class FixedShapePaging(EpisodeRows):
         self._elapsed += torch.where(has_decided, batch.clock - self._decided_at, 0)
         batch.reward_terms.copy_(torch.where(rows[:, None], 0.0, batch.reward_terms))
 
+    def state(self) -> list[Tensor]:
+        """Every tensor that `advance` changes; none of them is ever replaced by another."""
+        own = [self._terminated, self._paid, self._elapsed]
+        if self._draws is not None:
+            own.append(self._draws.count)
+        return [*own, *(tensor for tensor, _ in self._row_tensors().values())]
+
     def _row_tensors(self) -> dict[str, tuple[Tensor, int]]:
         own = {"decided_at": (self._decided_at, 0), "has_ended": (self._has_ended, 0)}
         return super()._row_tensors() | own

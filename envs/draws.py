@@ -9,26 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_WORD = 2**64
-_GAMMA, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
-
-
-def _signed(word: int) -> int:
-    """The int64 with the bits of an unsigned word."""
-    word %= _WORD
-    return word - _WORD if word >= _WORD // 2 else word
-
-
-def _shifted(word: Tensor, bits: int) -> Tensor:
-    """Logical shift to the right; torch's own keeps the sign."""
-    return (word >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _mixed(word: Tensor) -> Tensor:
-    """The finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014); int64 arithmetic wraps."""
-    word = (word ^ _shifted(word, 30)) * _signed(_MIX_1)
-    word = (word ^ _shifted(word, 27)) * _signed(_MIX_2)
-    return word ^ _shifted(word, 31)
+from memrl.draws import random_words
 
 
 def draw_episodes(seed: int, row: Tensor, count: Tensor, num_episodes: int) -> Tensor:
@@ -42,10 +23,8 @@ def draw_episodes(seed: int, row: Tensor, count: Tensor, num_episodes: int) -> T
     Returns:
         (b,) int64 in 0..E-1.
     """
-    word = _mixed(row * _signed(_GAMMA) + _signed(seed * _GAMMA + _MIX_1))
-    word = _mixed(word + (count + 1) * _signed(_GAMMA))
     # 2^53 values: the bias of the remainder is below E / 2^53.
-    return _shifted(word, 11) % num_episodes
+    return random_words(seed, row, count) % num_episodes
 
 
 class EpisodeDraws:

@@ -86,11 +86,24 @@ def _under_pressure(
         inputs = _halves(group.observe(rows))
         inputs["candidates"] = inputs["candidates"][:, :0]
         return DecisionView(inputs, mask, rows, None, num_rows)
-    by_slot = mask[:, 2:].reshape(len(rows), 3, num_rows)  # EVICT, STORE, SEARCH
-    slot = by_slot.any(dim=1).byte().argmax(dim=1)
+    slot, shown = shown_alone(mask, num_rows)
     inputs = _halves(group.observe_slots(rows, slot[:, None]))
+    return DecisionView(inputs, shown, rows, slot, num_rows)
+
+
+def shown_alone(action_mask: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
+    """The one slot row on which something is legal, and what is.
+
+    Args:
+        action_mask: (M, 2 + 3 N) bool, without candidates. num_rows: N.
+
+    Returns:
+        (M,) int64, and (M, 5) bool over YIELD, NEXT, EVICT, STORE and SEARCH.
+    """
+    by_slot = action_mask[:, 2:].reshape(len(action_mask), 3, num_rows)
+    slot = by_slot.any(dim=1).byte().argmax(dim=1)
     shown = by_slot.gather(2, slot[:, None, None].expand(-1, 3, 1))[..., 0]
-    return DecisionView(inputs, torch.cat([mask[:, :2], shown], dim=1), rows, slot, num_rows)
+    return slot, torch.cat([action_mask[:, :2], shown], dim=1)
 
 
 def _halves(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -177,7 +177,7 @@ class PolicyGradient(ABC):
             self._group,
             np.repeat(chosen, config.group_size).tolist(),
             self._logits,
-            self._streams.generator("policy", *place),
+            self._streams.integer("policy", *place),
             victim_alone=self._victim_alone,
             device=self._device,
             on_step=on_step,

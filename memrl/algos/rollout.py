@@ -12,6 +12,7 @@ from torch import Tensor
 
 from memrl.algos.dataset import DecisionDataset
 from memrl.algos.decisions import KINDS, DecisionView, decision_views
+from memrl.draws import random_uniforms
 from memrl.errors import MemrlError
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.network import log_policy, sample_actions
@@ -52,7 +53,7 @@ def roll_out(
     group: PagingGroup,
     episodes: Sequence[int],
     logits: Logits,
-    rng: np.random.Generator,
+    seed: int,
     *,
     victim_alone: bool,
     device: torch.device,
@@ -64,7 +65,7 @@ def roll_out(
         group: where they are played; its rows are reset.
         episodes: B numbers in the group's table; copies of one episode lie side by side.
         logits: of the policy that plays.
-        rng: of the uniforms: number b of draw t decides step t of row b, whatever is played.
+        seed: of the random numbers: number t of stream b decides decision t of row b.
         victim_alone: see `decision_views`.
         device: where decisions are evaluated and kept.
         on_step: called after every step, as a safe point.
@@ -76,10 +77,11 @@ def roll_out(
     where = group.device
     running = torch.ones(group.num_envs, dtype=torch.bool, device=where)
     now = torch.zeros(group.num_envs, dtype=torch.int64, device=where)
+    row, drawn = torch.arange(group.num_envs, device=where), torch.zeros_like(now)
     decisions = {kind: DecisionDataset() for kind in KINDS}
     steps: list[tuple[Tensor, Tensor, Tensor]] = []  # reward terms, clock, whether it chose
     while running.any():
-        uniforms = torch.from_numpy(rng.random(group.num_envs)).to(device)
+        uniforms = random_uniforms(seed, row, drawn).to(device)
         mask = group.action_masks()
         chooses = running & mask[:, 1:].any(dim=1)
         rows = chooses.nonzero()[:, 0]
@@ -94,6 +96,7 @@ def roll_out(
                 **columns,
             )
             actions[view.row] = view.actions(columns["action"].to(where))
+        drawn = drawn + chooses
         result = group.advance(actions)
         steps.append((torch.where(running[:, None], result.reward_terms, 0.0), now, chooses))
         now = now + torch.where(running, result.elapsed_events, 0)

@@ -54,7 +54,7 @@ def rollout_of(
         group,
         episodes,
         logits,
-        np.random.default_rng(seed),
+        seed,
         victim_alone=victim_alone,
         device=CPU,
     )
@@ -227,7 +227,7 @@ def test_rewards_are_those_of_the_scoring_path() -> None:
         group,
         list(range(8)),
         yields,
-        np.random.default_rng(0),
+        0,
         victim_alone=True,
         device=CPU,
     )

@@ -1,0 +1,116 @@
+"""Three ways of running a step of fixed shape: as it stands, compiled, or captured as a CUDA graph.
+
+A step takes nothing and gives nothing: it reads and writes tensors that stay where they are. What
+runs eagerly is the reference; the other tiers do the same and fall back to it, with one warning,
+where they cannot be had.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.exc import InductorError
+
+Tier = Literal["auto", "eager", "compile", "cudagraph"]
+Step = Callable[[], None]
+WARM_UPS = 3  # what a side stream runs before a capture, as torch's notes on CUDA graphs ask for
+
+
+def resolved_tier(tier: Tier, device: torch.device) -> Tier:
+    """What "auto" means: captured on CUDA; eager on a CPU, where shapes that follow the rows win.
+
+    Raises:
+        ValueError: if CUDA graphs are asked for on another device.
+    """
+    if tier == "auto":
+        return "cudagraph" if device.type == "cuda" else "eager"
+    if tier == "cudagraph" and device.type != "cuda":
+        raise ValueError(f"tier='cudagraph' needs a CUDA device, not {device.type}: use 'compile'.")
+    return tier
+
+
+class TieredStep:
+    """A step in the tier that was asked for, or eagerly where that fails.
+
+    Args:
+        step: the step; it must not look at values on the host. state: every tensor it changes,
+            brought back after the runs that come before a capture.
+        tier: a resolved one. backend: of `torch.compile`.
+
+    Attributes:
+        tier: the one in use; known after the first call.
+    """
+
+    def __init__(
+        self, step: Step, state: Callable[[], Sequence[Tensor]], tier: Tier, backend: str
+    ) -> None:
+        self._eager = step
+        self._state = state
+        self.tier: Tier = tier
+        self._run = step if tier == "eager" else self._compiled(backend)
+
+    def __call__(self) -> None:
+        """Make the step."""
+        self._run()
+
+    def _compiled(self, backend: str) -> Step:
+        # Static addresses are what a capture needs, and nothing is allocated between its replays.
+        compiled = torch.compile(self._eager, fullgraph=True, dynamic=False, backend=backend)
+
+        def first() -> None:
+            kept = [tensor.clone() for tensor in self._state()]
+            try:
+                compiled()
+            except (TorchDynamoException, InductorError) as error:
+                self._restore(kept)
+                self._fall_back(error)
+                self._run()
+                return
+            self._run = compiled
+            if self.tier == "cudagraph":
+                self._restore(kept)
+                self._capture(kept)
+
+        return first
+
+    def _capture(self, kept: list[Tensor]) -> None:
+        """Replace the step by its graph, then make it once."""
+        compiled = self._run
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        graph = torch.cuda.CUDAGraph()
+        try:
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(WARM_UPS):
+                    compiled()
+            torch.cuda.current_stream().wait_stream(side)
+            with torch.cuda.graph(graph):
+                compiled()
+        except RuntimeError as error:  # what CUDA and torch report of a failed capture
+            self._restore(kept)
+            self._fall_back(error)
+        else:
+            self._restore(kept)
+            self._run = graph.replay
+        self._run()
+
+    def _restore(self, kept: list[Tensor]) -> None:
+        with torch.no_grad():
+            for tensor, value in zip(self._state(), kept, strict=True):
+                tensor.copy_(value)
+
+    def _fall_back(self, error: Exception) -> None:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        warnings.warn(
+            f"tier={self.tier!r} cannot be had here ({reason}); it goes on eagerly, slower but "
+            "with the same results.",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+        self.tier = "eager"
+        self._run = self._eager
