@@ -51,6 +51,7 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         num_envs: B.
         group_size: G, rows that play the same episodes; divides B.
         rounds: most rounds of forced moves in a step; None for as many as it takes.
+        compact: observe `memrl.observation.COMPACT_FEATURES` in float16, a third of the bytes.
         device: where the tensors live.
 
     Raises:
@@ -72,6 +73,7 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         num_envs: int,
         group_size: int = 1,
         rounds: int | None = None,
+        compact: bool = False,
         device: torch.device | str = "cpu",
         **fields: Any,
     ) -> None:
@@ -90,10 +92,16 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         self._draws = EpisodeDraws(num_envs, group_size, table.num_episodes, device)
         self._rows: BatchedPaging | FixedShapePaging
         if rounds is None:
-            self._rows = BatchedPaging(table, options, num_envs, device)
+            self._rows = BatchedPaging(table, options, num_envs, device, compact=compact)
         else:
             self._rows = FixedShapePaging(
-                table, options, num_envs, device, rounds=rounds, draws=self._draws
+                table,
+                options,
+                num_envs,
+                device,
+                rounds=rounds,
+                draws=self._draws,
+                compact=compact,
             )
         self.table = table
         self.options = self._rows.options
@@ -102,7 +110,7 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         self.group_size = group_size
         self.device = device
         self.reward_names = self._rows.reward_names
-        self.single_observation_space = observation_space(self.layout)
+        self.single_observation_space = observation_space(self.layout, compact=compact)
         self.single_action_space = gymnasium.spaces.Discrete(self.layout.num_actions)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)

@@ -21,7 +21,7 @@ from memrl.memory.paging import EMPTY
 from memrl.observation import observe, observe_slots
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState, QueryTimetable, privileged_state
-from memrl.state import TableTensors
+from memrl.state import PagingState, TableTensors
 from memrl.table import EpisodeTable
 
 
@@ -51,6 +51,7 @@ class EpisodeRows:
         num_envs: B.
         device: where the tensors live.
         rounds: see `envs.batched_process.BatchedProcess`.
+        compact: see `memrl.observation.observe`.
 
     Raises:
         ValueError: for options that only `LockstepPaging` supports.
@@ -66,6 +67,8 @@ class EpisodeRows:
         num_envs: int,
         device: torch.device | str = "cpu",
         rounds: int | None = None,
+        *,
+        compact: bool = False,
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}.")
@@ -79,6 +82,7 @@ class EpisodeRows:
         self.options = options = options_for(table, options)
         self.num_envs = num_envs
         self.device = torch.device(device)
+        self._compact = compact
         self._tensors = TableTensors.from_table(table, self.device)
         self._timetable = QueryTimetable.from_table(table, self.device)
         self._process = BatchedProcess(table, self._tensors, options, num_envs, self.device, rounds)
@@ -139,7 +143,7 @@ class EpisodeRows:
 
     def observation(self) -> Observation:
         """`slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G), `action_mask` (B, A)."""
-        observation = observe(self._process.batch.paging_state(), self._tensors, self.options)
+        observation = self._observed(self._process.batch.paging_state())
         observation["action_mask"] = self._process.mask.clone()
         return observation
 
@@ -153,7 +157,10 @@ class EpisodeRows:
 
     def observe(self, rows: Tensor) -> Observation:
         """What `observation` gives of the given rows, (M,), without masks."""
-        return observe(self._process.batch.paging_state(rows), self._tensors, self.options)
+        return self._observed(self._process.batch.paging_state(rows))
+
+    def _observed(self, state: PagingState) -> Observation:
+        return observe(state, self._tensors, self.options, compact=self._compact)
 
     def observe_slots(self, rows: Tensor, slot: Tensor) -> Observation:
         """The same with the given slot rows, (M, n), alone; see `memrl.observation`."""

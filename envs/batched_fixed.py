@@ -25,7 +25,7 @@ class FixedShapePaging(EpisodeRows):
     """B rows that begin the next episode by themselves, if they are told which.
 
     Args:
-        table, options, num_envs, device: see `EpisodeRows`.
+        table, options, num_envs, device, compact: see `EpisodeRows`.
         rounds: most rounds of forced moves in a step; 1 or more.
         draws: say what each row plays next; None lets rows that have ended stay so.
     """
@@ -39,10 +39,11 @@ class FixedShapePaging(EpisodeRows):
         *,
         rounds: int,
         draws: EpisodeDraws | None,
+        compact: bool = False,
     ) -> None:
         if rounds < 1:
             raise ValueError(f"rounds must be 1 or more, got {rounds}.")
-        super().__init__(table, options, num_envs, device, rounds)
+        super().__init__(table, options, num_envs, device, rounds, compact=compact)
         self._draws = draws
         self._all = torch.arange(num_envs, device=self.device)
         # The clock at the row's latest decision, -1 before the first one of its episode.

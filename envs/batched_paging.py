@@ -41,8 +41,10 @@ class BatchedPaging(EpisodeRows):
         options: PagingOptions,
         num_envs: int,
         device: torch.device | str = "cpu",
+        *,
+        compact: bool = False,
     ) -> None:
-        super().__init__(table, options, num_envs, device)
+        super().__init__(table, options, num_envs, device, compact=compact)
         self.running = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         # Rows that have changed since they were observed.
         self._is_stale = torch.zeros_like(self.running)

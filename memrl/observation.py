@@ -47,6 +47,13 @@ FEATURES = (
 )
 """Columns of `slots` and `candidates`; rows without a page are all 0."""
 
+COMPACT_FEATURES = (
+    *("occupied", "tokens_share", "age", "stored", "retrieved", "victim", "arriving"),
+    *("dense", "lexical", "previous_dense", "next_dense", "names_speaker", "rank", "prior"),
+    *("length", "digits"),
+)
+"""Columns of a compact observation, in the order of `FEATURES`."""
+
 GLOBALS = (
     "under_pressure",
     "at_query",
@@ -71,24 +78,31 @@ LIMIT = 10.0
 _QUERY_COLUMNS = [SURFACE.index(name) for name in QUERY_SURFACE]
 
 
-def observe(state: PagingState, table: TableTensors, options: PagingOptions) -> dict[str, Tensor]:
+def observe(
+    state: PagingState, table: TableTensors, options: PagingOptions, *, compact: bool = False
+) -> dict[str, Tensor]:
     """Features of every row and of the situation; all float32 in [-LIMIT, LIMIT].
 
     Args:
         state: B episodes at a decision point.
         table: the episodes' table on the same device.
         options: resolved options.
+        compact: give `COMPACT_FEATURES` in float16, a third of the bytes.
 
     Returns:
         `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G).
     """
     num_rows = state.slot_page.shape[1]
-    rows = _row_features(_all_rows(state), state, table, options)
-    return {
+    names = COMPACT_FEATURES if compact else FEATURES
+    rows = _row_features(_all_rows(state), state, table, options, names)
+    observation = {
         "slots": rows[:, :num_rows],
         "candidates": rows[:, num_rows:],
         "globals": _global_features(state, table, options),
     }
+    if compact:
+        return {name: values.half() for name, values in observation.items()}
+    return observation
 
 
 def observe_slots(
@@ -104,7 +118,7 @@ def observe_slots(
         `slots` (B, n, F), `candidates` (B, 0, F), `globals` (B, G); each equal to that part of
         what `observe` gives.
     """
-    rows = _row_features(_some_slots(state, slot), state, table, options)
+    rows = _row_features(_some_slots(state, slot), state, table, options, FEATURES)
     return {
         "slots": rows,
         "candidates": rows[:, :0],
@@ -171,9 +185,13 @@ def _all_rows(state: PagingState) -> _Rows:
 
 
 def _row_features(
-    rows: _Rows, state: PagingState, table: TableTensors, options: PagingOptions
+    rows: _Rows,
+    state: PagingState,
+    table: TableTensors,
+    options: PagingOptions,
+    names: tuple[str, ...],
 ) -> Tensor:
-    """(B, R, F)."""
+    """(B, R, len(names)); names are in the order of `FEATURES`, those of `SURFACE` last."""
     page = rows.page
     safe = page.clamp(min=0)
     row = (table.page_offset[state.document] + state.first_page)[:, None] + safe
@@ -196,9 +214,11 @@ def _row_features(
         "rank": torch.where(is_candidate, rank, 0.0).expand(len(page), -1),
         "prior": table.page_prior[row] / 4.0,
     }
-    names = FEATURES[: -len(SURFACE)]
-    dynamic = torch.stack([columns[name].float() for name in names], dim=-1)
-    features = torch.cat([dynamic, table.page_surface[row]], dim=-1)
+    surface, own = table.page_surface[row], [name for name in names if name in SURFACE]
+    if len(own) < len(SURFACE):
+        surface = surface[..., [SURFACE.index(name) for name in own]]
+    dynamic = torch.stack([columns[name].float() for name in names if name in columns], dim=-1)
+    features = torch.cat([dynamic, surface], dim=-1)
     return (features * (page >= 0)[..., None]).clamp_(-LIMIT, LIMIT)
 
 

@@ -25,7 +25,7 @@ from observation_cases import (
 from state_by_hand import hand_state, stack
 from table_fixtures import table_of
 
-from memrl.observation import FEATURES, GLOBALS, LIMIT, observe
+from memrl.observation import COMPACT_FEATURES, FEATURES, GLOBALS, LIMIT, observe, observe_slots
 from memrl.options import PagingOptions
 from memrl.state import PagingState, TableTensors
 from memrl.table import SURFACE
@@ -183,3 +183,25 @@ def test_a_table_without_queries() -> None:
     observation = observe(state, tensors, dataclasses.replace(OPTIONS, num_slots=2))
     assert torch.isfinite(observation["slots"]).all()
     assert observation["globals"].shape == (1, len(GLOBALS))
+
+
+def test_a_compact_observation_is_a_part_of_the_full_one() -> None:
+    columns = [FEATURES.index(name) for name in COMPACT_FEATURES]
+    assert columns == sorted(columns)
+    full = observe(AT_QUERY, TENSORS, OPTIONS)
+    compact = observe(AT_QUERY, TENSORS, OPTIONS, compact=True)
+    for name in ("slots", "candidates"):
+        assert torch.equal(compact[name], full[name][..., columns].half())
+    assert torch.equal(compact["globals"], full["globals"].half())
+    assert len(COMPACT_FEATURES) <= 16
+
+
+def test_some_slots_are_described_as_they_are_among_all() -> None:
+    slot = torch.tensor([[2, 0, AT_QUERY.slot_page.shape[1] - 1]])
+    full, some = (
+        observe(AT_QUERY, TENSORS, OPTIONS),
+        observe_slots(AT_QUERY, TENSORS, OPTIONS, slot),
+    )
+    assert torch.equal(some["slots"], full["slots"][:, slot[0]])
+    assert torch.equal(some["globals"], full["globals"])
+    assert some["candidates"].shape[1] == 0

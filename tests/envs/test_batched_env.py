@@ -225,6 +225,21 @@ def test_a_step_of_fixed_shape_never_looks_at_a_value(table: EpisodeTable) -> No
         free._rows.step(action)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("rounds", [None, 2])
+def test_a_compact_observation_lies_in_its_space(table: EpisodeTable, rounds: int | None) -> None:
+    env = make(table, rounds=rounds, compact=True)
+    seen = [env.reset(seed=0)[0]]
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        action = torch.multinomial(env.action_masks().float(), 1, generator=generator)[:, 0]
+        seen.append(env.step(action)[0])
+    space = cast(gymnasium.spaces.Dict, env.observation_space)
+    for observation in seen:
+        for name, values in observation.items():
+            own = values.numpy().astype(np.int8) if name == "action_mask" else values.numpy()
+            assert space[name].contains(own), name
+
+
 def test_a_seed_begins_the_stream_anew(table: EpisodeTable) -> None:
     env = make(table)
     assert played(env, rows=2) == played(env, rows=2)
