@@ -39,6 +39,7 @@ from memrl.policy_gradient_config import PolicyGradientConfig
 from memrl.seeding import Streams
 
 _STREAM = 20  # first index of such learners' places in the named streams
+_RARITY = 3.0  # by which e-fold NEXT and SEARCH are rarer in the beginning
 _COUNTS = ("attempt", "iteration", "steps", "total_steps")
 Floats = npt.NDArray[np.float64]
 
@@ -122,7 +123,11 @@ class PolicyGradient(ABC):
         )
 
     def _balance(self, network: SetNetwork) -> None:
-        """Let every legal operation begin about equally likely, however many rows it has."""
+        """Let every legal operation begin about equally likely, however many rows it has.
+
+        NEXT and SEARCH begin rarer. They put other candidates in the place of those that the query
+        itself has staged, so that RETRIEVE finds nothing, and is given up before it is learned.
+        """
         options, layout = self._group.options, self._group.layout
         rows = {op: layout.num_rows - 1 for op in (Op.EVICT, Op.SEARCH)}
         rows[Op.STORE] = 1 if options.store_scope == "victim" else layout.num_rows - 1
@@ -130,8 +135,9 @@ class PolicyGradient(ABC):
         with torch.no_grad():
             for op in Op:
                 if op is not Op.YIELD:
+                    rarity = _RARITY if op in (Op.NEXT, Op.SEARCH) else 0.0
                     network.operation_head.bias[op - 1] = (
-                        -math.log(rows.get(op, 1)) / self._logit_scale
+                        -(math.log(rows.get(op, 1)) + rarity) / self._logit_scale
                     )
 
     # ------------------------------------------------------------------ who plays
