@@ -93,8 +93,8 @@ def run(config: RunConfig, workload: Workload) -> list[Entry]:
             print(f"{num_cut:,} test pages are larger than main context and truncated to it")
         # learn, then score
         validation = Arena(tables.validation, options, paging_group)
-        learned = learn(config, record, tables, scorer, validation, guard)
         test = Arena(tables.test, options, paging_group)
+        learned = learn(config, record, tables, scorer, validation, test, guard)
         entries = score(config, tables.train.page_prior, learned, validation, test, guard)
         report(config, record, entries)
     return entries
@@ -153,6 +153,7 @@ def learn(
     tables: Tables,
     scorer: PageScorer,
     validation: Arena,
+    test: Arena,
     guard: InterruptGuard,
 ) -> list[Line]:
     """Gain regression, and the policy gradient if asked for; the lines of what was learned."""
@@ -182,7 +183,8 @@ def learn(
         )
         # As many training episodes as validation has tell how far learning fits them.
         seen = Arena(tables.train, options, paging_group, tables.validation.num_episodes)
-        took = improve(config, record, kept, gradient, seen, validation, guard)
+        curve = test if settings.test_curve else None
+        took = improve(config, record, kept, gradient, seen, validation, guard, curve)
         sampled = gradient.sampled_policy(streams.generator("evaluation", 2))
         lines += lineup.policy_gradient_lines(gradient.policy, sampled, took)
     checkpoints = sorted(record.folder.glob("checkpoint-*"))

@@ -156,8 +156,11 @@ def improve(
     train: Arena,
     validation: Arena,
     guard: InterruptGuard,
+    test: Arena | None = None,
 ) -> dict[str, int]:
     """Iterate until the decisions are spent; leave the best evaluation's weights in the network.
+
+    With `test`, its learning curve is logged too; nothing depends on it.
 
     `global_step` goes on from gain regression's gradient steps, a decision a step.
 
@@ -192,7 +195,7 @@ def improve(
                 rate = (learner.steps - before) / (time.perf_counter() - start)
                 is_last = learner.steps >= settings.total_timesteps
                 if is_last or learner.iteration % settings.eval_every == 0:
-                    metrics |= _evaluate(config, learner, train, validation)
+                    metrics |= _evaluate(config, learner, train, validation, test)
                     reward = metrics["eval/reward_per_question"]
                     if reward > best.score:
                         standing.best_step = learner.total_steps
@@ -234,7 +237,11 @@ def _floor(validation: Arena) -> float:
 
 
 def _evaluate(
-    config: RunConfig, learner: GroupPolicyGradient, train: Arena, validation: Arena
+    config: RunConfig,
+    learner: GroupPolicyGradient,
+    train: Arena,
+    validation: Arena,
+    test: Arena | None,
 ) -> dict[str, float]:
     """Greedy and sampled play on validation, greedy play on as many training episodes."""
     rng = Streams(config.seed).generator("evaluation", 1, learner.attempt, learner.iteration)
@@ -245,7 +252,11 @@ def _evaluate(
         ]
     )
     (trained,) = train.play([Contestant(lineup.GROUP_POLICY_GRADIENT, learner.policy)])
-    return {
+    curve = {}
+    if test is not None:
+        (tested,) = test.play([Contestant(lineup.GROUP_POLICY_GRADIENT, learner.policy)])
+        curve["test/reward_per_question"] = summary.mean_reward_per_question(tested)
+    return curve | {
         "eval/reward_per_question": summary.mean_reward_per_question(greedy),
         "eval/reward_per_question_sampled": summary.mean_reward_per_question(sampled),
         "train/reward_per_question": summary.mean_reward_per_question(trained),

@@ -29,6 +29,8 @@ class PolicyGradientConfig:
         start: "scratch": random weights. "imitation": the network of gain regression that
             validation chose. "brief_imitation": the one after the first round of gain regression.
         eval_every: iterations between evaluations on validation.
+        test_curve: log greedy play on the test documents at each evaluation too, for a learning
+            curve; nothing is chosen by it.
         patience: evaluations in a row without a new best after which learning stops; None for no
             such stop.
         restart_after: decisions after which validation decides whether learning is stuck.
@@ -53,6 +55,7 @@ class PolicyGradientConfig:
     cost_anneal_frac: float = 0.2
     start: Literal["scratch", "brief_imitation", "imitation"] = "scratch"
     eval_every: int = 4
+    test_curve: bool = False
     patience: int | None = None
     restart_after: int = 2_000_000
     restart_margin: float = 0.03
