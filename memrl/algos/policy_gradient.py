@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,12 +25,16 @@ from torch import Tensor, nn
 from memrl.actions import Op
 from memrl.algos.decisions import shows_victim_alone
 from memrl.algos.rollout import Rollout, roll_out, scored_queries
+from memrl.algos.static_rollout import FixedShapeGroup, StaticRollouts
+from memrl.algos.static_update import StaticUpdates
+from memrl.algos.tiers import Tier
 from memrl.algos.updates import (
     Batches,
     clipped_loss,
     gradient_step,
     minibatches,
     require_finite,
+    weighted_mean,
 )
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
 from memrl.config import NetworkConfig
@@ -42,17 +47,21 @@ _STREAM = 20  # first index of such learners' places in the named streams
 _RARITY = 3.0  # by which e-fold NEXT and SEARCH are rarer in the beginning
 _COUNTS = ("attempt", "iteration", "steps", "total_steps")
 Floats = npt.NDArray[np.float64]
+Play = Callable[[Sequence[int], int, Callable[[], None] | None], Rollout]
+"""Of episodes, with a seed, calling something now and then."""
 
 
 class PolicyGradient(ABC):
     """What such learners share; see the module docstring.
 
     Args:
-        group: `num_groups * group_size` rows on the training episodes.
+        group: `num_groups * group_size` rows on the training episodes; with a tier other than
+            "eager", one that steps in fixed shapes.
         network: size of the network. config: the learner's settings. streams: the run's seeds.
         gain_scale: reward that one unit of the network's output stands for.
         initial: weights to start from; None for random ones.
         device: where the network is trained.
+        tier: a resolved one of `memrl.algos.tiers`. backend: of `torch.compile`.
 
     Attributes:
         network: the network in training.
@@ -62,7 +71,7 @@ class PolicyGradient(ABC):
 
     def __init__(
         self,
-        group: PagingGroup,
+        group: PagingGroup | FixedShapeGroup,
         network: NetworkConfig,
         config: PolicyGradientConfig,
         streams: Streams,
@@ -70,8 +79,13 @@ class PolicyGradient(ABC):
         gain_scale: float,
         initial: Mapping[str, Tensor] | None,
         device: torch.device,
+        tier: Tier = "eager",
+        backend: str = "inductor",
     ) -> None:
         self._group = group
+        self._static: StaticUpdates | None = None
+        self.tier: Tier = tier
+        self._backend = backend
         self._config = config
         self._streams = streams
         self._initial = initial
@@ -82,9 +96,28 @@ class PolicyGradient(ABC):
         self._scored_queries = scored_queries(group.table)
         self.network = self._made(network)
         self._reference = self._made(network)
+        self._play = self._player()
         self.attempt = -1
         self.total_steps = 0
         self.restart()
+
+    def _player(self) -> Play:
+        """Rollouts of the tier that was asked for."""
+        if self.tier == "eager":
+            return partial(
+                roll_out,
+                cast(PagingGroup, self._group),
+                self._logits,
+                victim_alone=self._victim_alone,
+                device=self._device,
+            )
+        return StaticRollouts(
+            cast(FixedShapeGroup, self._group),
+            self._logits,
+            victim_alone=self._victim_alone,
+            tier=self.tier,
+            backend=self._backend,
+        ).play
 
     def _made(self, size: NetworkConfig) -> SetNetwork:
         with torch.random.fork_rng(devices=[]):
@@ -113,13 +146,16 @@ class PolicyGradient(ABC):
         self.network.load_state_dict(weights)
         self._reference.load_state_dict(weights)
         self._optimizer = self._adam(self.network, self._config.learning_rate)
+        self._static = None
 
     def _adam(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+        captures = self._device.type == "cuda"  # then neither rate nor step may be on the host
         return torch.optim.AdamW(
             network.parameters(),
-            lr=learning_rate,
+            lr=torch.tensor(learning_rate, device=self._device) if captures else learning_rate,
             weight_decay=self._config.weight_decay,
             eps=1e-5,
+            capturable=captures,
         )
 
     def _balance(self, network: SetNetwork) -> None:
@@ -179,14 +215,10 @@ class PolicyGradient(ABC):
             size=config.num_groups,
             replace=table.num_episodes < config.num_groups,
         )
-        rollout = roll_out(
-            self._group,
+        rollout = self._play(
             np.repeat(chosen, config.group_size).tolist(),
-            self._logits,
             self._streams.integer("policy", *place),
-            victim_alone=self._victim_alone,
-            device=self._device,
-            on_step=on_step,
+            on_step,
         )
         metrics = self._learn(rollout, on_step)
         questions = self._scored_queries[chosen].sum() * config.group_size
@@ -238,24 +270,58 @@ class PolicyGradient(ABC):
         self._anneal(self._optimizer, config.learning_rate)
         metrics: dict[str, float] = {}
         for epoch in range(config.update_epochs):
-            metrics = self._passed(
-                rollout,
-                {"advantage": normalized},
-                (_STREAM, epoch),
-                lambda batches: self._update(batches, ent_coef),
-                on_step,
+            metrics = self._policy_pass(
+                rollout, {"advantage": normalized}, epoch, ent_coef, on_step
             )
         require_finite("network", self.network)
         return metrics | {
             "rollout/advantage_std": deviation,
-            "charts/learning_rate": self._optimizer.param_groups[0]["lr"],
+            "charts/learning_rate": float(self._optimizer.param_groups[0]["lr"]),
             "charts/cost_weight": self._cost_weight(),
         }
 
+    def _policy_pass(
+        self,
+        rollout: Rollout,
+        columns: Mapping[str, Tensor],
+        epoch: int,
+        ent_coef: float,
+        on_step: Callable[[], None] | None,
+    ) -> dict[str, float]:
+        order = (_STREAM, epoch)
+        if self.tier == "eager":
+            return self._passed(
+                rollout, columns, order, lambda batches: self._update(batches, ent_coef), on_step
+            )
+        if self._static is None:
+            self._static = StaticUpdates(
+                self._losses,
+                self.network,
+                self._optimizer,
+                self._config.max_grad_norm,
+                self.tier,
+                self._backend,
+            )
+        static, count = self._static, 0
+        static.begin_pass(ent_coef)
+
+        def update(batches: Batches) -> dict[str, float]:
+            nonlocal count
+            static(batches)
+            count += 1
+            return {}
+
+        self._passed(rollout, columns, order, update, on_step)
+        return static.end_pass(count)
+
     def _anneal(self, optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
         remaining = 1.0 - self.progress
+        rate = learning_rate * (remaining if self._config.anneal_lr else 1.0)
         for settings in optimizer.param_groups:
-            settings["lr"] = learning_rate * (remaining if self._config.anneal_lr else 1.0)
+            if isinstance(settings["lr"], Tensor):
+                settings["lr"].fill_(rate)
+            else:
+                settings["lr"] = rate
 
     def _passed(
         self,
@@ -284,23 +350,37 @@ class PolicyGradient(ABC):
 
     def _update(self, batches: Batches, ent_coef: float) -> dict[str, float]:
         """Make one gradient step on decisions of several kinds."""
+        shown = self._losses(batches, torch.tensor(ent_coef))
+        loss = shown.pop("loss")
+        gradient_step("loss", loss, self.network, self._optimizer, self._config.max_grad_norm)
+        return {name: float(value) for name, value in shown.items()}
+
+    def _losses(self, batches: Batches, ent_coef: Tensor) -> dict[str, Tensor]:
+        """Of decisions of several kinds, the `loss` and metrics, all () without a look at values.
+
+        Args:
+            batches: with `weight` where not all rows count. ent_coef: ().
+        """
         config = self._config
         parts = [self._evaluate(batch) for batch in batches]
         ratio, entropy, divergence = (torch.cat(values) for values in zip(*parts, strict=True))
         advantage = torch.cat([batch["advantage"] for batch in batches])
-        policy_loss = clipped_loss(ratio, advantage, config.clip_coef)
-        loss = policy_loss - ent_coef * entropy.mean() + config.kl_coef * divergence.mean()
-        gradient_step("loss", loss, self.network, self._optimizer, config.max_grad_norm)
-        with torch.no_grad():
-            moved = (ratio - 1.0).abs() > config.clip_coef
-            metrics = {
-                "losses/policy_loss": policy_loss,
-                "losses/entropy": entropy.mean(),
-                "losses/approx_kl": (ratio - 1.0 - ratio.log()).mean(),
-                "losses/clipfrac": moved.float().mean(),
-                "losses/anchor_kl": divergence.mean(),
-            }
-            return {name: float(value) for name, value in metrics.items()}
+        weight = None
+        if "weight" in batches[0]:
+            weight = torch.cat([batch["weight"] for batch in batches])
+        policy_loss = clipped_loss(ratio, advantage, config.clip_coef, weight)
+        mean_entropy = weighted_mean(entropy, weight)
+        anchor_kl = weighted_mean(divergence, weight)
+        loss = policy_loss - ent_coef * mean_entropy + config.kl_coef * anchor_kl
+        moved = (ratio - 1.0).abs() > config.clip_coef
+        metrics = {
+            "losses/policy_loss": policy_loss,
+            "losses/entropy": mean_entropy,
+            "losses/approx_kl": weighted_mean(ratio - 1.0 - ratio.log(), weight),
+            "losses/clipfrac": weighted_mean(moved.float(), weight),
+            "losses/anchor_kl": anchor_kl,
+        }
+        return {"loss": loss} | {name: value.detach() for name, value in metrics.items()}
 
     def _evaluate(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Probability ratio, entropy and divergence from the start, each (M,)."""
@@ -308,7 +388,7 @@ class PolicyGradient(ABC):
         taken = log_probs.gather(1, batch["action"][:, None])[:, 0]
         probabilities = log_probs.exp()
         entropy = -(probabilities * log_probs).sum(dim=1)
-        divergence = torch.zeros_like(entropy)
+        divergence = torch.zeros_like(entropy.detach())
         if self._config.kl_coef:
             with torch.no_grad():
                 start = log_policy(self._reference(batch) * self._logit_scale, batch["action_mask"])
@@ -346,4 +426,5 @@ class PolicyGradient(ABC):
             restore_optimizer(optimizer, tensors, state[name], f"{name}.")
         for name in _COUNTS:
             setattr(self, name, int(state[name]))
+        self._static = None  # the optimizer remembers in other tensors now
         self._keep()

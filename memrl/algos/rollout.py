@@ -51,24 +51,24 @@ class Rollout:
 @torch.no_grad()
 def roll_out(
     group: PagingGroup,
-    episodes: Sequence[int],
     logits: Logits,
+    episodes: Sequence[int],
     seed: int,
+    on_step: Callable[[], None] | None = None,
     *,
     victim_alone: bool,
     device: torch.device,
-    on_step: Callable[[], None] | None = None,
 ) -> Rollout:
     """Play one episode in every row.
 
     Args:
         group: where they are played; its rows are reset.
-        episodes: B numbers in the group's table; copies of one episode lie side by side.
         logits: of the policy that plays.
+        episodes: B numbers in the group's table; copies of one episode lie side by side.
         seed: of the random numbers: number t of stream b decides decision t of row b.
+        on_step: called after every step, as a safe point.
         victim_alone: see `decision_views`.
         device: where decisions are evaluated and kept.
-        on_step: called after every step, as a safe point.
 
     Raises:
         DivergedError: if a logit is not finite.

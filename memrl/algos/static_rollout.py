@@ -22,7 +22,7 @@ from memrl.actions import ActionLayout
 from memrl.algos.dataset import INPUTS, DecisionDataset
 from memrl.algos.decisions import KINDS, shown_alone
 from memrl.algos.rollout import DivergedError, Logits, Rollout
-from memrl.algos.tiers import Tier, TieredStep
+from memrl.algos.tiers import Tier, TieredStep, compiled
 from memrl.draws import random_uniforms
 from memrl.evaluation.play import StepTensors
 from memrl.options import PagingOptions
@@ -149,7 +149,7 @@ class StaticRollouts:
         self._allocate(num_steps, {"pressure": rows * num_steps, "query": rows * num_steps // 4})
 
     @property
-    def tier(self) -> str:
+    def tier(self) -> Tier:
         """The tier in use; it may be lower than the one that was asked for."""
         return self._step.tier
 
@@ -163,7 +163,8 @@ class StaticRollouts:
         self._kept = {kind: _Kept(size, device) for kind, size in capacity.items()}
         for kind, columns in self._columns(*self._acted()):
             self._kept[kind].allocate(columns)
-        self._step = TieredStep(self._make_step, self._state, self._tier, self._backend)
+        step = compiled(self._make_step, self._backend)
+        self._step = TieredStep(self._make_step, step, self._state, self._tier)
 
     def _state(self) -> Sequence[Tensor]:
         own = [self._time, self._running, self._is_finite, self._drawn, self._now]
@@ -197,6 +198,7 @@ class StaticRollouts:
             "log_prob": acted["log_prob"],
             "step": self._time.expand(len(action)),
             "row": self._row,
+            "number": self._drawn,
         }
         halves = {name: observation[name].half() for name in INPUTS}
         yield "query", {**halves, "action_mask": mask, "action": action, **shared}
@@ -256,6 +258,9 @@ class StaticRollouts:
         for kind, kept in self._kept.items():
             if int(kept.count):
                 columns = {name: values[: int(kept.count)] for name, values in kept.columns.items()}
+                # The order of the eager rollout, where no row waits.
+                order = (columns.pop("number") * len(self._row) + columns["row"]).argsort()
+                columns = {name: values[order] for name, values in columns.items()}
                 inputs = {name: columns.pop(name) for name in INPUTS}
                 decisions[kind].append(inputs, columns.pop("action_mask"), **columns)
         grids = (self._reward, self._clock, self._chose)

@@ -2,14 +2,14 @@
 
 A step takes nothing and gives nothing: it reads and writes tensors that stay where they are. What
 runs eagerly is the reference; the other tiers do the same and fall back to it, with one warning,
-where they cannot be had.
+where they cannot be had. A captured step is a compiled one whose kernels are replayed together.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from torch._inductor.exc import InductorError
 
 Tier = Literal["auto", "eager", "compile", "cudagraph"]
 Step = Callable[[], None]
+Function = TypeVar("Function", bound=Callable[..., Any])
 WARM_UPS = 3  # what a side stream runs before a capture, as torch's notes on CUDA graphs ask for
 
 
@@ -34,63 +35,65 @@ def resolved_tier(tier: Tier, device: torch.device) -> Tier:
     return tier
 
 
+def compiled(function: Function, backend: str = "inductor") -> Function:
+    """Compile a function of tensors as a whole, for the shapes it is called with."""
+    whole: Any = torch.compile(function, fullgraph=True, dynamic=False, backend=backend)
+    return cast(Function, whole)
+
+
 class TieredStep:
     """A step in the tier that was asked for, or eagerly where that fails.
 
     Args:
-        step: the step; it must not look at values on the host. state: every tensor it changes,
-            brought back after the runs that come before a capture.
-        tier: a resolved one. backend: of `torch.compile`.
+        eager: the step as it stands; it must not look at values on the host.
+        compiled: the same with its parts compiled (`compiled`), not yet called.
+        state: every tensor that it changes, brought back after runs that were only tries.
+        tier: a resolved one.
 
     Attributes:
-        tier: the one in use; known after the first call.
+        tier: the one in use; settled by the first call.
     """
 
     def __init__(
-        self, step: Step, state: Callable[[], Sequence[Tensor]], tier: Tier, backend: str
+        self, eager: Step, compiled: Step, state: Callable[[], Sequence[Tensor]], tier: Tier
     ) -> None:
-        self._eager = step
+        self._eager = eager
+        self._compiled = compiled
         self._state = state
         self.tier: Tier = tier
-        self._run = step if tier == "eager" else self._compiled(backend)
+        self._run = eager if tier == "eager" else self._first
 
     def __call__(self) -> None:
         """Make the step."""
         self._run()
 
-    def _compiled(self, backend: str) -> Step:
-        # Static addresses are what a capture needs, and nothing is allocated between its replays.
-        compiled = torch.compile(self._eager, fullgraph=True, dynamic=False, backend=backend)
-
-        def first() -> None:
-            kept = [tensor.clone() for tensor in self._state()]
-            try:
-                compiled()
-            except (TorchDynamoException, InductorError) as error:
-                self._restore(kept)
-                self._fall_back(error)
-                self._run()
-                return
-            self._run = compiled
-            if self.tier == "cudagraph":
-                self._restore(kept)
-                self._capture(kept)
-
-        return first
+    def _first(self) -> None:
+        """Compile, perhaps capture, and make the step."""
+        kept = [tensor.clone() for tensor in self._state()]
+        try:
+            self._compiled()
+        except (TorchDynamoException, InductorError) as error:
+            self._restore(kept)
+            self._fall_back(error)
+            self._run()
+            return
+        self._run = self._compiled
+        if self.tier == "cudagraph":
+            self._restore(kept)
+            self._capture(kept)
 
     def _capture(self, kept: list[Tensor]) -> None:
         """Replace the step by its graph, then make it once."""
-        compiled = self._run
         side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         graph = torch.cuda.CUDAGraph()
         try:
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(WARM_UPS):
-                    compiled()
+                    self._compiled()
             torch.cuda.current_stream().wait_stream(side)
             with torch.cuda.graph(graph):
-                compiled()
+                self._compiled()
         except RuntimeError as error:  # what CUDA and torch report of a failed capture
             self._restore(kept)
             self._fall_back(error)
@@ -110,7 +113,7 @@ class TieredStep:
             f"tier={self.tier!r} cannot be had here ({reason}); it goes on eagerly, slower but "
             "with the same results.",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
         self.tier = "eager"
         self._run = self._eager

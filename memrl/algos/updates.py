@@ -53,6 +53,13 @@ def gradient_step(
     if not loss.isfinite():
         raise DivergedError(f"the {name} is {float(loss.detach())}")
     optimizer.zero_grad()
+    descend(loss, network, optimizer, max_grad_norm)
+
+
+def descend(
+    loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float
+) -> None:
+    """Add the loss's gradients to those that are there, clip them, and make the step."""
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
     optimizer.step()
@@ -65,12 +72,21 @@ def require_finite(name: str, network: nn.Module) -> None:
             raise DivergedError(f"{name}.{own} is not finite")
 
 
-def clipped_loss(ratio: Tensor, advantage: Tensor, clip_coef: float) -> Tensor:
+def clipped_loss(
+    ratio: Tensor, advantage: Tensor, clip_coef: float, weight: Tensor | None = None
+) -> Tensor:
     """PPO's objective, negated: mean of the worse of the plain and the clipped product.
 
     Args:
         ratio: (M,) probability of the action taken now over that when it was taken.
-        advantage: (M,). clip_coef: bound on |ratio - 1|.
+        advantage: (M,). clip_coef: bound on |ratio - 1|. weight: see `weighted_mean`.
     """
     clipped = ratio.clamp(1.0 - clip_coef, 1.0 + clip_coef)
-    return -torch.minimum(ratio * advantage, clipped * advantage).mean()
+    return -weighted_mean(torch.minimum(ratio * advantage, clipped * advantage), weight)
+
+
+def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean over M decisions, (M,); with weights, (M,) of 0 and 1, over those of weight 1."""
+    if weight is None:
+        return values.mean()
+    return (values * weight).sum() / weight.sum().clamp(min=1.0)

@@ -52,8 +52,8 @@ def rollout_of(
 
     return roll_out(
         group,
-        episodes,
         logits,
+        episodes,
         seed,
         victim_alone=victim_alone,
         device=CPU,
@@ -225,8 +225,8 @@ def test_rewards_are_those_of_the_scoring_path() -> None:
     group = BatchedPaging(table, OPTIONS, 8)
     rollout = roll_out(
         group,
-        list(range(8)),
         yields,
+        list(range(8)),
         0,
         victim_alone=True,
         device=CPU,

@@ -16,7 +16,7 @@ from envs.batched import BatchedPaging
 from envs.batched_fixed import FixedShapePaging
 from memrl.algos.rollout import DivergedError, Rollout, roll_out
 from memrl.algos.static_rollout import StaticRollouts
-from memrl.algos.tiers import Tier, TieredStep, resolved_tier
+from memrl.algos.tiers import Tier, TieredStep, compiled, resolved_tier
 from memrl.options import PagingOptions
 from memrl.policies.network import SetNetwork
 
@@ -51,7 +51,7 @@ def static(
 
 def eager(net: Net, seed: int, *, victim_alone: bool = True) -> Rollout:
     group = BatchedPaging(small_table(1), OPTIONS, len(EPISODES))
-    return roll_out(group, EPISODES, net, seed, victim_alone=victim_alone, device=CPU)
+    return roll_out(group, net, EPISODES, seed, victim_alone=victim_alone, device=CPU)
 
 
 def by_decision(rollout: Rollout) -> list[list[tuple[Any, ...]]]:
@@ -136,7 +136,7 @@ def test_the_state_is_as_before_where_compiling_fails() -> None:
         if count > 5:
             count.zero_()
 
-    tiered = TieredStep(step, lambda: [count], "compile", "eager")
+    tiered = TieredStep(step, compiled(step, "eager"), lambda: [count], "compile")
     with pytest.warns(RuntimeWarning, match="tier='compile'"):
         tiered()
     assert count == 1
