@@ -1,9 +1,11 @@
-"""Advantages within groups: copies of one episode, compared with each other event by event."""
+"""Advantages of decisions: over the other copies of an episode, and over what a critic expected."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 
 def group_advantages(
@@ -54,3 +56,48 @@ def _values(
         later = np.where(np.isnan(value[event]), later, value[event])
         value[event] = later
     return value
+
+
+def gae_advantages(
+    reward: Tensor,
+    clock: Tensor,
+    is_decision: Tensor,
+    value: Tensor,
+    *,
+    gamma: float,
+    gae_lambda: float,
+) -> Tensor:
+    """Generalised advantage estimation (Schulman et al., arXiv 1506.02438) between decisions.
+
+    Forced moves have no value: a row's chain holds its decisions alone, and what is paid between
+    two of them belongs to the earlier one, undiscounted. Both factors count per event: e events
+    lie between two decisions, then the later one weighs `gamma ** e`, and its advantage also
+    `gae_lambda ** e`. Several operations at one event are not discounted against each other. An
+    episode ends by termination, so nothing is expected after its last decision.
+
+    Args:
+        reward: (T, B) paid with step t. clock: (T, B) int64, events before step t, never falling.
+        is_decision: (T, B) bool, whether there was a choice at step t.
+        value: (T, B) expected discounted reward from step t on; ignored where there was no choice.
+        gamma, gae_lambda: in [0, 1]; with `gae_lambda` 1 the advantage is all that was paid, less
+            the value.
+
+    Returns:
+        (T, B) in the dtype of `reward`, 0 where there was no decision.
+    """
+    advantages = torch.zeros_like(reward)
+    # Of the next decision of each row; before any is met, of the end.
+    paid, later_value, later_advantage = reward.new_zeros(3, reward.shape[1])
+    later_clock = clock[-1]
+    for step in reversed(range(len(reward))):
+        here = is_decision[step]
+        paid = paid + reward[step]
+        elapsed = (later_clock - clock[step]).to(reward.dtype)
+        expected = paid + gamma**elapsed * later_value
+        own = expected - value[step] + (gamma * gae_lambda) ** elapsed * later_advantage
+        advantages[step] = torch.where(here, own, advantages[step])
+        paid = torch.where(here, 0.0, paid)
+        later_value = torch.where(here, value[step], later_value)
+        later_advantage = torch.where(here, own, later_advantage)
+        later_clock = torch.where(here, clock[step], later_clock)
+    return advantages
