@@ -5,6 +5,7 @@
     python train.py --config configs/locomo.yaml --folds true     # each left out in turn
     python train.py --config configs/locomo.yaml --seed 3 --paging.capacity 8
     python train.py --config configs/locomo_gpg.yaml              # learn from the reward alone
+    python train.py --config configs/locomo_ppo.yaml              # the same with a critic
     python train.py --config configs/default.yaml --resume true   # go on after Ctrl-C
 
 Writes runs/<name>/seed<k>/: config.yaml, provenance.json, metrics.jsonl, checkpoint-<n>/,
@@ -32,7 +33,6 @@ from envs.workloads.tables import (
     workload_record,
 )
 from memrl.algos.gain_regression import GainRegression
-from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
 from memrl.documents import Workload
 from memrl.errors import MemrlError
@@ -40,7 +40,7 @@ from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.lineup import Arena, Line
 from memrl.evaluation.summary import Entry
 from memrl.interrupt import Interrupted, InterruptGuard
-from memrl.learning import imitate, improve, start_weights
+from memrl.learning import imitate, improve, policy_gradient
 from memrl.policies.prior import PageScorer, fit_page_scorer
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
@@ -156,7 +156,7 @@ def learn(
     test: Arena,
     guard: InterruptGuard,
 ) -> list[Line]:
-    """Gain regression, and the policy gradient if asked for; the lines of what was learned."""
+    """Gain regression, and a policy gradient if asked for; the lines of what was learned."""
     options, streams, device = validation.options, Streams(config.seed), pick_device(config.device)
     kept = RunCheckpoint(record)
     imitation = GainRegression(
@@ -170,23 +170,16 @@ def learn(
     print(f"{sum(p.numel() for p in imitation.network.parameters()):,} parameters")
     policy = imitate(config, record, kept, imitation, scorer, validation, guard)
     lines = lineup.learned_lines(policy, config.evaluation)
-    if config.algorithm == "group_policy_gradient":
-        settings = config.policy_gradient
-        gradient = GroupPolicyGradient(
-            paging_group(tables.train, options, settings.num_groups * settings.group_size),
-            config.network,
-            settings,
-            streams,
-            gain_scale=config.learner.gain_scale,
-            initial=start_weights(settings.start, kept.tensors),
-            device=device,
-        )
+    if config.algorithm in lineup.POLICY_GRADIENTS:
+        rows = config.policy_gradient.num_groups * config.policy_gradient.group_size
+        group = paging_group(tables.train, options, rows)
+        gradient = policy_gradient(config, group, streams, kept, device)
         # As many training episodes as validation has tell how far learning fits them.
         seen = Arena(tables.train, options, paging_group, tables.validation.num_episodes)
         curve = test if settings.test_curve else None
         took = improve(config, record, kept, gradient, seen, validation, guard, curve)
         sampled = gradient.sampled_policy(streams.generator("evaluation", 2))
-        lines += lineup.policy_gradient_lines(gradient.policy, sampled, took)
+        lines += lineup.policy_gradient_lines(config.algorithm, gradient.policy, sampled, took)
     checkpoints = sorted(record.folder.glob("checkpoint-*"))
     record.log_artifact_files("checkpoint", "checkpoint", checkpoints)
     return lines

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from memrl.config_checks import at_least, fractions
+from memrl.config_checks import above_0, at_least, fractions
 from memrl.errors import MemrlError
 from memrl.options import PagingOptions
-from memrl.policy_gradient_config import PolicyGradientConfig
+from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig
 
 
 class ConfigurationError(MemrlError):
@@ -211,9 +211,7 @@ class LearnerConfig:
         at_least(self, 1, "rounds", "episodes_per_round", "updates_per_round", "batch_size")
         at_least(self, 0, "weight_decay", "realization", "staging_realization")
         fractions(self, "heuristic_frac", "exploration")
-        for name in ("learning_rate", "gain_scale"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+        above_0(self, "learning_rate", "gain_scale")
 
 
 @dataclass(frozen=True)
@@ -263,10 +261,10 @@ class RunConfig:
         device: "auto" takes CUDA when there is one.
         num_envs: episodes played side by side.
         wandb_mode: None respects WANDB_MODE, and is offline without it.
-        algorithm: who learns. With "group_policy_gradient" gain regression learns first: it is the
-            control that every table carries, and may be the start.
-        workload, split, paging, network, learner, policy_gradient, evaluation: the groups below;
-            `learner` is gain regression.
+        algorithm: who learns. With "group_policy_gradient" or "ppo" gain regression learns first:
+            it is the control that every table carries, and may be the start.
+        workload, split, paging, network, learner, policy_gradient, ppo, evaluation: the groups
+            below; `learner` is gain regression, `policy_gradient` what both policy gradients share.
     """
 
     name: str = "default"
@@ -278,13 +276,14 @@ class RunConfig:
     device: str = "auto"
     num_envs: int = 256
     wandb_mode: Literal["online", "offline", "disabled"] | None = None
-    algorithm: Literal["gain_regression", "group_policy_gradient"] = "gain_regression"
+    algorithm: Literal["gain_regression", "group_policy_gradient", "ppo"] = "gain_regression"
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     paging: PagingOptions = field(default_factory=PagingOptions)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     learner: LearnerConfig = field(default_factory=LearnerConfig)
     policy_gradient: PolicyGradientConfig = field(default_factory=PolicyGradientConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
@@ -299,6 +298,11 @@ class RunConfig:
             raise ValueError(
                 "folds are runs of their own and are not numbered: add --if_used refuse, and "
                 "--name for a second time."
+            )
+        if self.algorithm == "group_policy_gradient" and self.policy_gradient.group_size < 2:
+            raise ValueError(
+                "policy_gradient.group_size must be at least 2 for the group policy gradient, "
+                f"which compares the copies of an episode, got {self.policy_gradient.group_size}."
             )
         if self.policy_gradient.start == "brief_imitation" and self.learner.rounds < 2:
             raise ValueError(

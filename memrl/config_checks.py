@@ -17,3 +17,11 @@ def fractions(config: object, *names: str) -> None:
         value = getattr(config, name)
         if not 0 <= value < 1:
             raise ValueError(f"{name} must lie in [0, 1), got {value}.")
+
+
+def above_0(config: object, *names: str) -> None:
+    """Raise ValueError for a field that is not above 0."""
+    for name in names:
+        value = getattr(config, name)
+        if not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}.")

@@ -1,4 +1,4 @@
-"""How a run learns: gain regression first, and the group policy gradient beside or after it.
+"""How a run learns: gain regression first, and a policy gradient beside or after it.
 
 Both are scored on the validation documents while they learn, keep the weights that scored best, and
 can be stopped with Ctrl-C and resumed to the same numbers.
@@ -7,20 +7,24 @@ can be stopped with Ctrl-C and resumed to the same numbers.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from memrl.algos.gain_regression import GainRegression
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
+from memrl.algos.policy_gradient import PolicyGradient
+from memrl.algos.ppo import PPO
 from memrl.algos.rollout import DivergedError
 from memrl.best import BestSoFar
 from memrl.checkpoint import under
 from memrl.config import RunConfig
 from memrl.evaluation import lineup, summary
 from memrl.evaluation.lineup import Arena
+from memrl.evaluation.play import PagingGroup
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.policies.base import Contestant
 from memrl.policies.heuristics import YieldOnly
@@ -94,7 +98,34 @@ def imitate(
     return learner.policy
 
 
-# ---------------------------------------------------------------------- group policy gradient
+# ---------------------------------------------------------------------- policy gradients
+
+
+def policy_gradient(
+    config: RunConfig,
+    group: PagingGroup,
+    streams: Streams,
+    kept: RunCheckpoint,
+    device: torch.device,
+) -> PolicyGradient:
+    """The learner that the run's `algorithm` names.
+
+    Args:
+        group: its rows, on the training episodes. kept: of gain regression, which may be the start.
+    """
+    settings = config.policy_gradient
+    make: Callable[..., PolicyGradient] = GroupPolicyGradient
+    if config.algorithm == "ppo":
+        make = partial(PPO, ppo=config.ppo)
+    return make(
+        group,
+        config.network,
+        settings,
+        streams,
+        gain_scale=config.learner.gain_scale,
+        initial=start_weights(settings.start, kept.tensors),
+        device=device,
+    )
 
 
 def start_weights(start: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -152,7 +183,7 @@ def improve(
     config: RunConfig,
     record: Run,
     kept: RunCheckpoint,
-    learner: GroupPolicyGradient,
+    learner: PolicyGradient,
     train: Arena,
     validation: Arena,
     guard: InterruptGuard,
@@ -221,7 +252,7 @@ def improve(
         raise DivergedError(
             f"The policy gradient diverged after {learner.total_steps:,} decisions: {error}. The "
             f"last good checkpoint is in {record.folder}; try a lower "
-            "policy_gradient.learning_rate under another --name."
+            f"{' or '.join(learner.rates)} under another --name."
         ) from error
     best.load_into_module()
     return {
@@ -238,23 +269,24 @@ def _floor(validation: Arena) -> float:
 
 def _evaluate(
     config: RunConfig,
-    learner: GroupPolicyGradient,
+    learner: PolicyGradient,
     train: Arena,
     validation: Arena,
     test: Arena | None,
 ) -> dict[str, float]:
     """Greedy and sampled play on validation, greedy play on as many training episodes."""
     rng = Streams(config.seed).generator("evaluation", 1, learner.attempt, learner.iteration)
+    name, name_sampled = lineup.POLICY_GRADIENTS[config.algorithm]
     greedy, sampled = validation.play(
         [
-            Contestant(lineup.GROUP_POLICY_GRADIENT, learner.policy),
-            Contestant(lineup.GROUP_POLICY_GRADIENT_SAMPLED, learner.sampled_policy(rng)),
+            Contestant(name, learner.policy),
+            Contestant(name_sampled, learner.sampled_policy(rng)),
         ]
     )
-    (trained,) = train.play([Contestant(lineup.GROUP_POLICY_GRADIENT, learner.policy)])
+    (trained,) = train.play([Contestant(name, learner.policy)])
     curve = {}
     if test is not None:
-        (tested,) = test.play([Contestant(lineup.GROUP_POLICY_GRADIENT, learner.policy)])
+        (tested,) = test.play([Contestant(name, learner.policy)])
         curve["test/reward_per_question"] = summary.mean_reward_per_question(tested)
     return curve | {
         "eval/reward_per_question": summary.mean_reward_per_question(greedy),
@@ -263,7 +295,7 @@ def _evaluate(
     }
 
 
-def _print(learner: GroupPolicyGradient, metrics: Mapping[str, float]) -> None:
+def _print(learner: PolicyGradient, metrics: Mapping[str, float]) -> None:
     print(
         f"{learner.total_steps:,} decisions: reward per question, training "
         f"{metrics['train/reward_per_question']:.3f} greedy, "

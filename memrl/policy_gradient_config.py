@@ -1,20 +1,21 @@
-"""Settings of the group policy gradient, one group of a run's configuration."""
+"""Settings of policy gradients, two groups of a run's configuration: what all share, and PPO's."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from memrl.config_checks import at_least, fractions
+from memrl.config_checks import above_0, at_least, fractions
 
 
 @dataclass(frozen=True)
 class PolicyGradientConfig:
-    """Group policy gradient; a step is one decision of one copy of an episode.
+    """What policy gradients share; a step is one decision of one copy of an episode.
 
     Attributes:
         total_timesteps: decisions to learn from; after a restart, anew.
-        num_groups: episodes of an iteration. group_size: copies of each, played side by side.
+        num_groups: episodes of an iteration. group_size: copies of each, played side by side; the
+            group policy gradient compares them, and needs 2 or more.
         update_epochs: passes over an iteration's decisions. num_minibatches: updates of a pass.
         learning_rate: of Adam. anneal_lr: let it fall linearly to 0 over `total_timesteps`.
         weight_decay: of AdamW.
@@ -63,13 +64,41 @@ class PolicyGradientConfig:
 
     def __post_init__(self) -> None:
         """Refuse settings that could not learn."""
-        at_least(self, 1, "total_timesteps", "num_groups", "update_epochs", "num_minibatches")
-        at_least(self, 2, "group_size")
-        at_least(self, 1, "eval_every", "restart_after")
+        at_least(self, 1, "total_timesteps", "num_groups", "group_size", "update_epochs")
+        at_least(self, 1, "num_minibatches", "eval_every", "restart_after")
         at_least(self, 0, "weight_decay", "ent_coef", "kl_coef", "max_restarts")
         fractions(self, "cost_anneal_frac", "clip_coef")
         if self.patience is not None:
             at_least(self, 1, "patience")
-        for name in ("learning_rate", "temperature", "max_grad_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
+        above_0(self, "learning_rate", "temperature", "max_grad_norm")
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """What PPO has besides: a critic with weights of its own, and advantages by its values.
+
+    The critic's loss needs no weight: its optimizer moves nothing else.
+
+    Attributes:
+        gamma: discount factor per event, not per operation.
+        gae_lambda: factor of generalised advantage estimation, per event as well.
+        critic_learning_rate: of the critic's Adam; falls with that of the policy.
+        critic_epochs: the critic's passes over an iteration's decisions, in as many minibatches as
+            the policy's.
+        clip_vloss: bound the change of a value in an iteration by `clip_coef` standard deviations
+            of returns, as in the PPO of OpenAI's baselines.
+    """
+
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    critic_learning_rate: float = 1e-3
+    critic_epochs: int = 2
+    clip_vloss: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse settings that could not learn."""
+        at_least(self, 1, "critic_epochs")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}.")
+        above_0(self, "critic_learning_rate")

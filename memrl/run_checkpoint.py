@@ -11,7 +11,7 @@ from memrl.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint, u
 from memrl.tracking import Run
 
 POLICY_GRADIENT = "policy_gradient"
-"""Stage of the group policy gradient; the first stage, gain regression, has no name."""
+"""Stage of the policy gradient, whichever it is; the first stage, gain regression, has no name."""
 
 
 class RunCheckpoint:

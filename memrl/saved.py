@@ -23,7 +23,7 @@ class SavedRun:
     Attributes:
         config: its resolved configuration.
         policy: greedy play of gain regression's weights that validation chose.
-        policy_gradient: the same for the group policy gradient, if the run learned by it.
+        policy_gradient: the same for its policy gradient, if the run learned by one.
         scorer: the page scorer of its training documents.
         settings: name of a contestant -> what was chosen for it on validation.
     """

@@ -87,6 +87,23 @@ def test_the_locomo_preset_is_the_setting_of_the_trials() -> None:
     assert costs == (0.005, 0.01, 0.02, 0.005, 0.005)
 
 
+def test_the_presets_of_both_policy_gradients_differ_in_what_they_compare_with_alone() -> None:
+    """The same data, rules, network, budget, start and schedules; as many rows an iteration."""
+    group, ppo = (
+        parse_config(["--config", str(path)])
+        for stem in ("locomo_gpg", "locomo_ppo")
+        for path in CONFIGS
+        if path.stem == stem
+    )
+    first, second = group.policy_gradient, ppo.policy_gradient
+    assert first.num_groups * first.group_size == second.num_groups * second.group_size
+    same = dataclasses.replace(second, num_groups=first.num_groups, group_size=first.group_size)
+    assert same == first
+    assert group == dataclasses.replace(
+        ppo, policy_gradient=first, name=group.name, algorithm=group.algorithm, ppo=group.ppo
+    )
+
+
 # ---------------------------------------------------------------------------------------- overrides
 
 
@@ -213,6 +230,7 @@ UNUSABLE = [
     ("--learner.updates_per_round", "0", "updates_per_round"),
     ("--learner.batch_size", "0", "batch_size"),
     ("--learner.gain_scale", "0", "gain_scale"),
+    ("--ppo.gamma", "1.5", "gamma"),
     ("--split.test_frac", "-0.5", "test_frac"),
     ("--evaluation.top_k", "[]", "top_k"),
 ]
@@ -286,7 +304,8 @@ def test_settings_hold_no_path_of_this_machine() -> None:
 
 def test_settings_are_json_and_name_every_group() -> None:
     settings = json.loads(json.dumps(run_settings(RunConfig())))
-    assert {"workload", "split", "paging", "network", "learner", "evaluation"} <= settings.keys()
+    names = "workload split paging network learner policy_gradient ppo evaluation"
+    assert {*names.split()} <= settings.keys()
     assert settings["paging"]["reward"]["retrieve"] == 0.02
 
 

@@ -1,4 +1,4 @@
-"""The group policy gradient as train.py runs it: stages, resumption, restarts, divergence."""
+"""Policy gradients as train.py runs them: stages, resumption, restarts, divergence."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tiny_runs import (
 )
 
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
+from memrl.algos.ppo import PPO
 from memrl.checkpoint import load_checkpoint
 from memrl.evaluation import __main__ as program
 from memrl.evaluation import lineup
@@ -38,12 +39,15 @@ SETTINGS: dict[str, Any] = {
 }
 
 
+WITH_PPO: dict[str, Any] = {"algorithm": "ppo", "num_groups": 6, "group_size": 1}
+
+
 def arguments(**values: Any) -> list[str]:
-    """The command line of a run with the policy gradient."""
+    """The command line of a run with a policy gradient, the one within groups by default."""
     pairs = SETTINGS | values
+    algorithm = pairs.pop("algorithm", "group_policy_gradient")
     listed = [part for key, value in pairs.items() for part in (f"--policy_gradient.{key}", value)]
-    algorithm = ["--algorithm", "group_policy_gradient", "--network.slot_pool", "false"]
-    return [*algorithm, *map(str, listed)]
+    return ["--algorithm", algorithm, "--network.slot_pool", "false", *map(str, listed)]
 
 
 def run_folder(folder: Path) -> Path:
@@ -67,14 +71,26 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
     return run_folder(folder), outcome
 
 
+@pytest.fixture(scope="module")
+def finished_ppo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Outcome]:
+    """The same with PPO."""
+    folder = tmp_path_factory.mktemp("finished_ppo")
+    outcome = train(folder, *arguments(**WITH_PPO))
+    assert outcome.code == 0, outcome.err
+    return run_folder(folder), outcome
+
+
 # ---------------------------------------------------------------------------------------- a run
 
 
-def test_both_ways_of_playing_stand_beside_all_controls(finished: tuple[Path, Outcome]) -> None:
-    results = results_of(finished[0])
+@pytest.mark.parametrize("algorithm", lineup.POLICY_GRADIENTS)
+def test_both_ways_of_playing_stand_beside_all_controls(
+    algorithm: str, finished: tuple[Path, Outcome], finished_ppo: tuple[Path, Outcome]
+) -> None:
+    results = results_of((finished_ppo if algorithm == "ppo" else finished)[0])
     names = [policy["name"] for policy in results["policies"]]
     assert len(names) == 15
-    learned = {lineup.GROUP_POLICY_GRADIENT, lineup.GROUP_POLICY_GRADIENT_SAMPLED}
+    learned = {*lineup.POLICY_GRADIENTS[algorithm]}
     assert learned | {*lineup.CONTROLS, lineup.CLAIRVOYANT} <= set(names)
     for name in learned:
         (settings,) = next(p for p in results["policies"] if p["name"] == name)["settings"]
@@ -98,6 +114,14 @@ def test_metrics_say_how_learning_goes(finished: tuple[Path, Outcome]) -> None:
     due = [number % SETTINGS["eval_every"] == 0 for number in range(1, len(lines) + 1)]
     assert evaluated == [*due[:-1], True]
     assert "train/reward_per_question" in lines[-1]
+
+
+def test_metrics_of_ppo_say_how_the_critic_does(finished_ppo: tuple[Path, Outcome]) -> None:
+    for line in metrics_of(finished_ppo[0]):
+        assert all(math.isfinite(value) for value in line.values())
+        assert {"losses/clipfrac", "losses/anchor_kl", "charts/cost_weight"} <= set(line)
+        assert line["losses/value_loss"] > 0
+        assert line["losses/explained_variance"] <= 1
 
 
 def test_the_weights_that_validation_chose_are_scored(finished: tuple[Path, Outcome]) -> None:
@@ -148,6 +172,7 @@ def test_the_network_with_a_slot_summary_and_any_scope_can_learn_too(tmp_path: P
         ({"num_minibatches": 0}, "num_minibatches"),
         ({"cost_anneal_frac": 1.5}, "cost_anneal_frac"),
         ({"patience": 0}, "patience"),
+        ({"algorithm": "ppo", "group_size": 0}, "group_size"),
         ({"start": "imitation_of_life"}, "start"),
     ],
 )
@@ -159,17 +184,39 @@ def test_settings_that_could_not_learn_are_refused_in_one_line(
     assert what in outcome.error
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("gamma", "1.01"),
+        ("gae_lambda", "-0.1"),
+        ("critic_learning_rate", "0"),
+        ("critic_epochs", "0"),
+        ("vf_coef", "0.5"),
+    ],
+)
+def test_settings_of_a_critic_that_could_not_learn_are_refused(
+    tmp_path: Path, option: str, value: str
+) -> None:
+    outcome = train(tmp_path, *arguments(**WITH_PPO), f"--ppo.{option}", value)
+    assert outcome.code == 2
+    assert option in outcome.error
+
+
 def test_a_brief_start_needs_several_rounds(tmp_path: Path) -> None:
     outcome = train(tmp_path, *arguments(start="brief_imitation"), "--learner.rounds", "1")
     assert outcome.code == 2
     assert "learner.rounds" in outcome.error
 
 
-def test_what_was_learned_can_play_elsewhere(finished: tuple[Path, Outcome]) -> None:
-    arguments = [str(finished[0]), "--config", str(finished[0] / "config.yaml")]
+@pytest.mark.parametrize("algorithm", lineup.POLICY_GRADIENTS)
+def test_what_was_learned_can_play_elsewhere(
+    algorithm: str, finished: tuple[Path, Outcome], finished_ppo: tuple[Path, Outcome]
+) -> None:
+    run = (finished_ppo if algorithm == "ppo" else finished)[0]
+    arguments = [str(run), "--config", str(run / "config.yaml")]
     outcome = called(program.main, "evaluation", "transfer", *arguments)
     assert outcome.code == 0, outcome.err
-    assert f"{lineup.GROUP_POLICY_GRADIENT} " in outcome.out
+    assert f" {lineup.POLICY_GRADIENTS[algorithm][0]} " in outcome.out
 
 
 # ---------------------------------------------------------------------------------------- Ctrl-C
@@ -187,15 +234,37 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     )
     assert stopped.code == 130
     assert "--resume" in stopped.out
-    run = run_folder(tmp_path)
-    assert load_checkpoint(run)[1]["policy_gradient"]["iteration"] < 4
-    outcome = train(tmp_path, *arguments(), "--resume", "true")
+    assert load_checkpoint(run_folder(tmp_path))[1]["policy_gradient"]["iteration"] < 4
+    require_resumed(tmp_path, finished[0], *arguments())
+
+
+def test_a_resumed_run_of_ppo_equals_an_uninterrupted_one(
+    tmp_path: Path, finished_ppo: tuple[Path, Outcome]
+) -> None:
+    """Stopped while the critic is fitted in the second iteration."""
+    command = arguments(**WITH_PPO)
+    stopped = interrupted_train(tmp_path, *command, method="_update_critic", call=6, learner=PPO)
+    assert stopped.code == 130
+    tensors, state = load_checkpoint(run_folder(tmp_path))
+    assert state["policy_gradient"]["iteration"] == 1
+    assert tensors["policy_gradient.critic.scale"] != 1.0
+    require_resumed(tmp_path, finished_ppo[0], *command)
+    tensors, _ = load_checkpoint(run_folder(tmp_path))
+    assert {"critic.shift", "critic.value_head.weight", "critic_optimizer.state.0.exp_avg"} <= {
+        name.removeprefix("policy_gradient.") for name in tensors
+    }
+
+
+def require_resumed(folder: Path, whole: Path, *command: str) -> None:
+    """Resume the run in `folder` and compare it with an uninterrupted one, bit for bit."""
+    outcome = train(folder, *command, "--resume", "true")
     assert outcome.code == 0, outcome.err
-    assert metrics_of(run) == metrics_of(finished[0])
-    assert episodes_of(run) == episodes_of(finished[0])
-    assert results_of(run) == results_of(finished[0])
+    run = run_folder(folder)
+    assert metrics_of(run) == metrics_of(whole)
+    assert episodes_of(run) == episodes_of(whole)
+    assert results_of(run) == results_of(whole)
     tensors, state = load_checkpoint(run)
-    other_tensors, other_state = load_checkpoint(finished[0])
+    other_tensors, other_state = load_checkpoint(whole)
     assert state == other_state
     assert tensors.keys() == other_tensors.keys()
     for name, value in tensors.items():
@@ -296,3 +365,26 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(
     assert train(tmp_path, *arguments(), "--resume", "true").code == 0
     assert metrics_of(run) == lines
     shutil.rmtree(run)
+
+
+def test_a_critic_that_diverges_is_named_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished_ppo: tuple[Path, Outcome]
+) -> None:
+    original = PPO.iterate
+
+    def poisoned(self: PPO, on_step: Any = None) -> dict[str, float]:
+        if self.iteration == 2:
+            with torch.no_grad():
+                self.critic.value_head.bias.fill_(torch.nan)
+        return original(self, on_step)
+
+    monkeypatch.setattr(PPO, "iterate", poisoned)
+    outcome = train(tmp_path, *arguments(**WITH_PPO))
+    assert outcome.code == 1
+    steps = sum(line["rollout/decisions"] for line in metrics_of(finished_ppo[0])[:2])
+    assert f"{steps:,.0f} decisions" in outcome.error
+    assert "the values of the critic are not finite" in outcome.error
+    assert "policy_gradient.learning_rate or ppo.critic_learning_rate" in outcome.error
+    tensors, state = load_checkpoint(run_folder(tmp_path))
+    assert state["policy_gradient"]["iteration"] == 2
+    assert all(value.isfinite().all() for value in tensors.values())

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from memrl.algos.gain_regression import GainRegression
-from memrl.algos.group_policy_gradient import GroupPolicyGradient
+from memrl.algos.policy_gradient import PolicyGradient
 
 ROOT = Path(__file__).parents[1]
 TINY: dict[str, Any] = {
@@ -122,7 +122,7 @@ def interrupted_train(
     *arguments: str,
     method: str,
     call: int,
-    learner: type[GainRegression] | type[GroupPolicyGradient] = GainRegression,
+    learner: type[GainRegression] | type[PolicyGradient] = GainRegression,
 ) -> Outcome:
     """The same, with Ctrl-C while the learner's `method` is called for the `call`-th time."""
     original, calls = getattr(learner, method), 0

@@ -3,7 +3,8 @@
 An iteration plays E episodes, G copies of each, with actions drawn from softmax(gain / temperature)
 over the legal ones, and makes a few passes of clipped updates over the decisions (Schulman et al.,
 arXiv 1707.06347). A learner says what a decision is compared with, in `_learn`: with the other
-copies of its episode, for example (`memrl.algos.group_policy_gradient`).
+copies of its episode (`memrl.algos.group_policy_gradient`), or with what a critic expected
+(`memrl.algos.ppo`).
 
 Every draw is a function of (seed, attempt, iteration, epoch), so that a resumed run continues to
 the same numbers.
@@ -15,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,10 @@ class PolicyGradient(ABC):
         network: the network in training.
         attempt: fresh starts so far. iteration, steps: iterations and decisions of this attempt.
         total_steps: decisions of all attempts.
+        rates: names of the settings to lower when learning diverges.
     """
+
+    rates: ClassVar[tuple[str, ...]] = ("policy_gradient.learning_rate",)
 
     def __init__(
         self,

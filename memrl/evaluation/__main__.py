@@ -99,7 +99,7 @@ def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
         chains = [Contestant(lineup.CHAIN_SEARCH, policy, {"staging": "lexical"}, own)]
     further = []
     if run.policy_gradient is not None:
-        name = lineup.GROUP_POLICY_GRADIENT
+        name, _ = lineup.POLICY_GRADIENTS[run.config.algorithm]
         further.append(Contestant(name, run.policy_gradient, settings=chosen[name]))
     return [
         Contestant(lineup.FIFO, YieldOnly()),

@@ -44,7 +44,14 @@ LEARNED = "gain regression"
 LEARNED_OFFSET = "gain regression + store offset"
 GROUP_POLICY_GRADIENT = "group policy gradient"
 GROUP_POLICY_GRADIENT_SAMPLED = "group policy gradient, sampled"
+PPO = "PPO"
+PPO_SAMPLED = "PPO, sampled"
 CLAIRVOYANT = "clairvoyant"
+POLICY_GRADIENTS = {
+    "group_policy_gradient": (GROUP_POLICY_GRADIENT, GROUP_POLICY_GRADIENT_SAMPLED),
+    "ppo": (PPO, PPO_SAMPLED),
+}
+"""Names of greedy and sampled play of what learns from the reward, by the run's `algorithm`."""
 CONTROLS = (LEARNED, LEARNED_OFFSET, PRIOR_RULE, STORE_ALL, FIFO)
 """Whom every other policy is compared with, pair by pair; `STORE_ALL` fits nothing but its k."""
 
@@ -126,16 +133,18 @@ def learned_lines(policy: GreedyGain, config: EvaluationConfig) -> list[Line]:
 
 
 def policy_gradient_lines(
-    greedy: GreedyGain, sampled: SampledGain, settings: Mapping[str, Any]
+    algorithm: str, greedy: GreedyGain, sampled: SampledGain, settings: Mapping[str, Any]
 ) -> list[Line]:
     """The network of the policy gradient, played greedily and as it learned.
 
     Args:
+        algorithm: key of `POLICY_GRADIENTS`.
         greedy, sampled: the same network. settings: what learning took; shown with both.
     """
+    name, name_sampled = POLICY_GRADIENTS[algorithm]
     return [
-        [Contestant(GROUP_POLICY_GRADIENT, greedy, settings=settings)],
-        [Contestant(GROUP_POLICY_GRADIENT_SAMPLED, sampled, settings=settings)],
+        [Contestant(name, greedy, settings=settings)],
+        [Contestant(name_sampled, sampled, settings=settings)],
     ]
 
 

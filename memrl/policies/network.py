@@ -25,7 +25,38 @@ _ILLEGAL = -1e9  # finite, so that 0 x log-probability is 0 and not NaN
 _SLOT_OPS = (Op.EVICT, Op.STORE, Op.SEARCH)  # in the order of the action space
 
 
-class SetNetwork(nn.Module):
+class SetEncoder(nn.Module):
+    """Encodes the rows of observations and their situation; the trunk of the networks below.
+
+    Args:
+        hidden: width of every layer, H.
+        dropout: share of the encoded units that training drops.
+        slot_pool: whether the context holds a summary of all slots.
+    """
+
+    def __init__(self, hidden: int, dropout: float, slot_pool: bool) -> None:
+        super().__init__()
+        self.slot_pool = slot_pool
+        self.slot_encoder = nn.Linear(len(FEATURES), hidden)
+        self.candidate_encoder = nn.Linear(len(FEATURES), hidden)
+        self.global_encoder = nn.Linear(len(GLOBALS), hidden)
+        self.context = nn.Sequential(
+            nn.Linear((5 if slot_pool else 3) * hidden, hidden), nn.ReLU(), nn.Dropout(dropout)
+        )
+
+    def encoded(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Slot rows (B, N, H), candidate rows (B, K, H) and context (B, H), all >= 0."""
+        slots, candidates = observation["slots"], observation["candidates"]
+        slot_rows = self.slot_encoder(slots).relu()
+        candidate_rows = self.candidate_encoder(candidates).relu()
+        parts = [self.global_encoder(observation["globals"]).relu()]
+        if self.slot_pool:
+            parts += _pool(slot_rows, slots[..., FEATURE["occupied"]])
+        parts += _pool(candidate_rows, candidates[..., FEATURE["occupied"]])
+        return slot_rows, candidate_rows, self.context(torch.cat(parts, dim=-1))
+
+
+class SetNetwork(SetEncoder):
     """Maps observations to one number per action; YIELD's is 0.
 
     Args:
@@ -37,28 +68,14 @@ class SetNetwork(nn.Module):
     """
 
     def __init__(self, hidden: int = 64, dropout: float = 0.0, slot_pool: bool = True) -> None:
-        super().__init__()
-        self.slot_pool = slot_pool
-        self.slot_encoder = nn.Linear(len(FEATURES), hidden)
-        self.candidate_encoder = nn.Linear(len(FEATURES), hidden)
-        self.global_encoder = nn.Linear(len(GLOBALS), hidden)
-        self.context = nn.Sequential(
-            nn.Linear((5 if slot_pool else 3) * hidden, hidden), nn.ReLU(), nn.Dropout(dropout)
-        )
+        super().__init__(hidden, dropout, slot_pool)
         self.slot_pointer = _Pointer(hidden, len(_SLOT_OPS))
         self.candidate_pointer = _Pointer(hidden, 1)
         self.operation_head = nn.Linear(hidden, len(Op) - 1)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Return (B, A) values, legal or not; mask them before use."""
-        slots, candidates = observation["slots"], observation["candidates"]
-        slot_rows = self.slot_encoder(slots).relu()  # (B, N, H)
-        candidate_rows = self.candidate_encoder(candidates).relu()  # (B, K, H)
-        parts = [self.global_encoder(observation["globals"]).relu()]
-        if self.slot_pool:
-            parts += _pool(slot_rows, slots[..., FEATURE["occupied"]])
-        parts += _pool(candidate_rows, candidates[..., FEATURE["occupied"]])
-        context = self.context(torch.cat(parts, dim=-1))
+        slot_rows, candidate_rows, context = self.encoded(observation)
         operation = self.operation_head(context)  # (B, 5): NEXT, EVICT, STORE, SEARCH, RETRIEVE
         slot_values = self.slot_pointer(slot_rows, context).transpose(1, 2)  # (B, 3, N)
         slot_values = slot_values + operation[:, 1:4, None]
@@ -72,6 +89,36 @@ class SetNetwork(nn.Module):
             ],
             dim=1,
         )
+
+
+class ValueNetwork(SetEncoder):
+    """Maps observations to the reward that is still to come; the critic of an actor of its own.
+
+    The context holds a summary of the slots that are shown. The output is standardised by `shift`
+    and `scale`, which are not learned; an untrained network expects `shift` everywhere.
+
+    Args:
+        hidden: width of every layer.
+
+    Attributes:
+        shift, scale: reward at an output of 0, and that of one unit more.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, hidden: int = 64) -> None:
+        super().__init__(hidden, dropout=0.0, slot_pool=True)
+        self.value_head = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+        self.register_buffer("shift", torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
+        """Return (B,) standardised values."""
+        values: Tensor = self.value_head(self.encoded(observation)[2])[:, 0]
+        return values
 
 
 class _Pointer(nn.Module):

@@ -14,7 +14,7 @@ from memrl.actions import ActionLayout, Op
 from memrl.observation import FEATURES, GLOBALS
 from memrl.options import PagingOptions
 from memrl.policies.base import FEATURE
-from memrl.policies.network import GreedyGain, SampledGain, SetNetwork
+from memrl.policies.network import GreedyGain, SampledGain, SetNetwork, ValueNetwork
 
 SLOT_OPS = (Op.EVICT, Op.STORE, Op.SEARCH)
 
@@ -291,3 +291,47 @@ def test_without_a_slot_summary_other_slots_do_not_matter() -> None:
         same = torch.allclose(before[:, first], after[:, first])
         assert same is not slot_pool
         assert not torch.allclose(before, after)
+
+
+# ---------------------------------------------------------------------------------------- critic
+
+
+def critic() -> ValueNetwork:
+    """One with a last layer that is not 0."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = ValueNetwork(16).eval()
+        torch.nn.init.normal_(net.value_head.weight)
+    return net
+
+
+@torch.no_grad()
+def test_a_value_does_not_depend_on_the_order_of_rows() -> None:
+    net, observation = critic(), made_up()
+    before: Tensor = net(observation)
+    assert before.shape == (3,)
+    mixed = observation | {
+        "slots": observation["slots"][:, [3, 0, 4, 2, 1]],
+        "candidates": observation["candidates"][:, [2, 3, 1, 0]],
+    }
+    torch.testing.assert_close(net(mixed), before)
+    for name in ("slots", "candidates", "globals"):
+        other = observation | {name: observation[name] * 0.5}
+        assert (net(other) != before).any(), name
+
+
+@torch.no_grad()
+def test_rows_without_a_page_have_no_value() -> None:
+    net, observation = critic(), made_up()
+    empty = {
+        name: torch.cat([rows, torch.zeros_like(rows[:, :2])], dim=1)
+        for name, rows in observation.items()
+        if name != "globals"
+    }
+    torch.testing.assert_close(net(observation | empty), net(observation))
+
+
+@torch.no_grad()
+def test_an_untrained_critic_expects_the_same_everywhere() -> None:
+    values: Tensor = ValueNetwork(16)(made_up())
+    assert values.tolist() == [0.0, 0.0, 0.0]

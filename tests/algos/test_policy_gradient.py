@@ -1,3 +1,5 @@
+"""What policy gradients share; what PPO has besides is in `test_ppo.py`."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -8,67 +10,24 @@ import numpy as np
 import pytest
 import torch
 from learnable import learnable_table
-from table_fixtures import small_table
-from torch import Tensor
+from small_learners import OPTIONS, SMALL, equal, learner, maker, part, weights
 
 from envs.batched import BatchedPaging
 from memrl.actions import Op
-from memrl.algos.group_policy_gradient import GroupPolicyGradient
+from memrl.algos.policy_gradient import PolicyGradient
 from memrl.algos.rollout import DivergedError
 from memrl.algos.updates import clipped_loss
-from memrl.checkpoint import load_checkpoint, save_checkpoint
+from memrl.checkpoint import load_checkpoint, save_checkpoint, under
 from memrl.config import NetworkConfig
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.summary import mean_reward_per_question
-from memrl.options import PagingOptions
 from memrl.policies.base import Contestant
 from memrl.policies.heuristics import YieldOnly
 from memrl.policies.network import SetNetwork
 from memrl.policy_gradient_config import PolicyGradientConfig
 from memrl.seeding import Streams
 
-CPU = torch.device("cpu")
-SMALL = PolicyGradientConfig(
-    total_timesteps=4_000,
-    num_groups=4,
-    group_size=3,
-    num_minibatches=3,
-    learning_rate=1e-2,
-    temperature=0.1,
-)
-OPTIONS = PagingOptions(
-    capacity=3, num_candidates=2, archival_capacity=4, staging="hybrid", operation_budget=4
-)
-
-
-def learner(
-    seed: int = 0,
-    *,
-    slot_pool: bool = False,
-    initial: dict[str, Tensor] | None = None,
-    options: PagingOptions = OPTIONS,
-    **values: Any,
-) -> GroupPolicyGradient:
-    config = replace(SMALL, **values)
-    return GroupPolicyGradient(
-        BatchedPaging(small_table(1), options, config.num_groups * config.group_size),
-        NetworkConfig(hidden=8, slot_pool=slot_pool),
-        config,
-        Streams(seed),
-        gain_scale=0.1,
-        initial=initial,
-        device=CPU,
-    )
-
-
-def weights(made: GroupPolicyGradient) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in made.checkpoint()[0].items()}
-
-
-def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(value, second[name]) for name, value in first.items()
-    )
+every_learner = pytest.mark.parametrize("kind", ["group", "ppo"])
 
 
 # ---------------------------------------------------------------------------------------- objective
@@ -121,7 +80,7 @@ def test_the_learning_rate_falls_with_the_decisions_played() -> None:
         assert constant.iterate()["charts/learning_rate"] == SMALL.learning_rate
 
 
-def first_steps(made: GroupPolicyGradient) -> float:
+def first_steps(made: PolicyGradient) -> float:
     """Decisions of a learner's first iteration."""
     del made
     return learner().iterate()["rollout/decisions"]
@@ -150,8 +109,9 @@ def test_operations_begin_about_equally_likely_and_restaging_rarer() -> None:
 # ---------------------------------------------------------------------------------------- learning
 
 
-def test_an_iteration_counts_its_decisions_and_says_how_it_went() -> None:
-    made = learner()
+@every_learner
+def test_an_iteration_counts_its_decisions_and_says_how_it_went(kind: str) -> None:
+    made = learner(kind)
     metrics = made.iterate()
     assert made.steps == made.total_steps == metrics["rollout/decisions"] > 100
     assert made.iteration == 1
@@ -205,30 +165,33 @@ def test_the_first_iterations_are_those_that_were_recorded() -> None:
         assert {name: metrics[name] for name in expected} == pytest.approx(expected, rel=1e-4)
 
 
+@every_learner
 @pytest.mark.parametrize("slot_pool", [False, True])
-def test_the_first_minibatch_sees_the_policy_that_played(slot_pool: bool) -> None:
+def test_the_first_minibatch_sees_the_policy_that_played(kind: str, slot_pool: bool) -> None:
     """With one update the ratio is 1 for all decisions, of both kinds, to rounding."""
-    made = learner(slot_pool=slot_pool, update_epochs=1, num_minibatches=1)
+    made = learner(kind, slot_pool=slot_pool, update_epochs=1, num_minibatches=1)
     metrics = made.iterate()
     assert metrics["losses/approx_kl"] == pytest.approx(0.0, abs=1e-6)
     assert metrics["losses/clipfrac"] == 0.0
     assert made.iterate()["losses/entropy"] != metrics["losses/entropy"]
 
 
-def test_an_anchor_keeps_the_policy_near_its_start() -> None:
+@every_learner
+def test_an_anchor_keeps_the_policy_near_its_start(kind: str) -> None:
     drifts = []
     for kl_coef in (1e-6, 10.0):
-        made = learner(kl_coef=kl_coef, learning_rate=3e-2)
+        made = learner(kind, kl_coef=kl_coef, learning_rate=3e-2)
         drifts.append([made.iterate()["losses/anchor_kl"] for _ in range(4)][-1])
     assert drifts[0] > 0
     assert drifts[1] < 0.3 * drifts[0]
 
 
-def test_it_starts_from_the_weights_it_is_given() -> None:
+@every_learner
+def test_it_starts_from_the_weights_it_is_given(kind: str) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
         given = SetNetwork(8, slot_pool=False).state_dict()
-    made = learner(initial=given)
+    made = learner(kind, initial=given)
     assert equal(dict(made.network.state_dict()), given)
     made.iterate()
     assert not equal(dict(made.network.state_dict()), given)
@@ -236,8 +199,9 @@ def test_it_starts_from_the_weights_it_is_given() -> None:
     assert equal(dict(made.network.state_dict()), given)
 
 
-def test_a_restart_is_a_new_attempt() -> None:
-    made = learner()
+@every_learner
+def test_a_restart_is_a_new_attempt(kind: str) -> None:
+    made = learner(kind)
     first = weights(made)
     made.iterate()
     played = made.total_steps
@@ -246,10 +210,11 @@ def test_a_restart_is_a_new_attempt() -> None:
     assert made.total_steps == played
     assert made.checkpoint()[1]["optimizer"]["state"] == {}
     assert not equal(weights(made), first)
-    assert made.iterate() != learner().iterate()
+    assert made.iterate() != learner(kind).iterate()
 
 
-def test_it_learns_what_to_store_and_to_retrieve() -> None:
+@every_learner
+def test_it_learns_what_to_store_and_to_retrieve(kind: str) -> None:
     """From random weights and the reward alone, in a few seconds; the clairvoyant gets .975."""
     table = learnable_table()
     config = PolicyGradientConfig(
@@ -261,14 +226,14 @@ def test_it_learns_what_to_store_and_to_retrieve() -> None:
         temperature=0.02,
         ent_coef=0.003,
     )
-    made = GroupPolicyGradient(
+    made = maker(kind)(
         BatchedPaging(table, learnable.OPTIONS, 96),
         NetworkConfig(hidden=16, slot_pool=False),
         config,
         Streams(1),
         gain_scale=0.1,
         initial=None,
-        device=CPU,
+        device=torch.device("cpu"),
     )
     while made.steps < config.total_timesteps:
         made.iterate()
@@ -288,16 +253,18 @@ def test_it_learns_what_to_store_and_to_retrieve() -> None:
 # ---------------------------------------------------------------------------------------- seeds
 
 
-def test_the_same_seed_gives_the_same_learner() -> None:
-    first, again, other = (learner(seed) for seed in (0, 0, 1))
+@every_learner
+def test_the_same_seed_gives_the_same_learner(kind: str) -> None:
+    first, again, other = (learner(kind, seed) for seed in (0, 0, 1))
     for made in (first, again, other):
         made.iterate()
     assert equal(weights(first), weights(again))
     assert not equal(weights(first), weights(other))
 
 
-def test_global_random_state_plays_no_part() -> None:
-    first, second = learner(), learner()
+@every_learner
+def test_global_random_state_plays_no_part(kind: str) -> None:
+    first, second = learner(kind), learner(kind)
     first.iterate()
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002
@@ -307,25 +274,37 @@ def test_global_random_state_plays_no_part() -> None:
     assert equal(weights(first), weights(second))
 
 
-def test_a_restored_learner_continues_to_the_same_numbers(tmp_path: Any) -> None:
-    whole, part = learner(), learner()
+@every_learner
+def test_a_restored_learner_continues_to_the_same_numbers(tmp_path: Any, kind: str) -> None:
+    whole, first = learner(kind), learner(kind)
     for _ in range(4):
         whole.iterate()
-    part.iterate()
-    part.iterate()
-    save_checkpoint(tmp_path, *part.checkpoint())
-    resumed = learner(seed=0)
+    first.iterate()
+    first.iterate()
+    save_checkpoint(tmp_path, *first.checkpoint())
+    resumed = learner(kind)
     resumed.restore(*load_checkpoint(tmp_path))
-    assert (resumed.iteration, resumed.steps) == (part.iteration, part.steps)
+    assert (resumed.iteration, resumed.steps) == (first.iteration, first.steps)
     resumed.iterate()
     resumed.iterate()
     assert equal(weights(resumed), weights(whole))
     assert resumed.checkpoint()[1] == whole.checkpoint()[1]
 
 
-@pytest.mark.parametrize("before_the_end", [7, 1], ids=["playing", "fitting"])
-def test_an_iteration_that_is_stopped_leaves_the_checkpoint_before_it(before_the_end: int) -> None:
-    made = learner()
+@pytest.mark.parametrize(
+    ("kind", "before_the_end", "moved"),
+    [  # the policy is fitted in 6 minibatches, then the critic in 6
+        pytest.param("group", 7, (), id="playing"),
+        pytest.param("group", 1, ("network",), id="fitting"),
+        pytest.param("ppo", 13, (), id="playing-ppo"),
+        pytest.param("ppo", 7, ("network",), id="fitting-policy"),
+        pytest.param("ppo", 1, ("network", "critic"), id="fitting-critic"),
+    ],
+)
+def test_an_iteration_that_is_stopped_leaves_the_checkpoint_before_it(
+    kind: str, before_the_end: int, moved: tuple[str, ...]
+) -> None:
+    made = learner(kind)
     made.iterate()
     tensors, state = weights(made), made.checkpoint()[1]
     calls = 0
@@ -335,7 +314,7 @@ def test_an_iteration_that_is_stopped_leaves_the_checkpoint_before_it(before_the
         calls += 1
 
     made.iterate(count)
-    last = calls - before_the_end  # 6 calls are those of the minibatches
+    last = calls - before_the_end
     calls = 0
 
     def stop() -> None:
@@ -343,29 +322,26 @@ def test_an_iteration_that_is_stopped_leaves_the_checkpoint_before_it(before_the
         if calls == last:
             raise KeyboardInterrupt
 
-    fresh = learner()
+    fresh = learner(kind)
     fresh.restore(tensors, state)
     with pytest.raises(KeyboardInterrupt):
         fresh.iterate(stop)
     assert equal(weights(fresh), tensors)
     assert fresh.checkpoint()[1] == state
-    moved = not equal(dict(fresh.network.state_dict()), network_of(tensors))
-    assert moved == (before_the_end == 1)
+    for name in ("network", "critic")[: 1 + (kind == "ppo")]:
+        before = under(f"{name}.", tensors)
+        assert equal(part(fresh, name), before) == (name not in moved), name
     fresh.restore(*fresh.checkpoint())
     fresh.iterate()
     assert equal(weights(fresh), weights(made))
 
 
-def network_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    prefix = "network."
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
 # ------------------------------------------------------------------------------- divergence
 
 
-def test_a_learner_that_diverges_stops_and_keeps_what_was_good() -> None:
-    made = learner(learning_rate=1e30, anneal_lr=False)
+@every_learner
+def test_a_learner_that_diverges_stops_and_keeps_what_was_good(kind: str) -> None:
+    made = learner(kind, learning_rate=1e30, anneal_lr=False)
     with pytest.raises(DivergedError, match=r"not finite|the loss is"):
         made.iterate()
     assert all(value.isfinite().all() for value in made.checkpoint()[0].values())
