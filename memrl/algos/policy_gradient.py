@@ -210,7 +210,7 @@ class PolicyGradient(ABC):
                 then `checkpoint` is that of the beginning of the iteration.
 
         Raises:
-            DivergedError: if a logit, the loss or a weight is not finite.
+            DivergedError: if a logit, a value, a loss or a weight is not finite.
         """
         config, place = self._config, (_STREAM, self.attempt, self.iteration)
         table = self._group.table

@@ -63,7 +63,7 @@ class PPO(PolicyGradient):
         device: torch.device,
     ) -> None:
         self._ppo = ppo
-        self.critic = ValueNetwork(network.hidden)
+        self._hidden = network.hidden
         super().__init__(
             group, network, config, streams, gain_scale=gain_scale, initial=initial, device=device
         )
@@ -72,8 +72,8 @@ class PPO(PolicyGradient):
         super()._begin()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._streams.integer("policy", _STREAM, self.attempt))
-            fresh = ValueNetwork(self.critic.value_head.in_features)
-        self.critic = fresh.to(self._device)
+            critic = ValueNetwork(self._hidden)
+        self.critic = critic.to(self._device).eval()
         self._critic_optimizer = self._adam(self.critic, self._ppo.critic_learning_rate)
 
     def _modules(self) -> dict[str, nn.Module]:
