@@ -176,7 +176,7 @@ def learn(
         gradient = policy_gradient(config, group, streams, kept, device)
         # As many training episodes as validation has tell how far learning fits them.
         seen = Arena(tables.train, options, paging_group, tables.validation.num_episodes)
-        curve = test if settings.test_curve else None
+        curve = test if config.policy_gradient.test_curve else None
         took = improve(config, record, kept, gradient, seen, validation, guard, curve)
         sampled = gradient.sampled_policy(streams.generator("evaluation", 2))
         lines += lineup.policy_gradient_lines(config.algorithm, gradient.policy, sampled, took)

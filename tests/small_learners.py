@@ -12,9 +12,11 @@ from table_fixtures import small_table
 from torch import Tensor
 
 from envs.batched import BatchedPaging
+from envs.batched_fixed import FixedShapePaging
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.algos.policy_gradient import PolicyGradient
 from memrl.algos.ppo import PPO
+from memrl.algos.tiers import Tier
 from memrl.config import NetworkConfig
 from memrl.options import PagingOptions
 from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig
@@ -48,17 +50,26 @@ def learner(
     initial: dict[str, Tensor] | None = None,
     options: PagingOptions = OPTIONS,
     ppo: PPOConfig | None = None,
+    tier: Tier = "eager",
+    device: str = "cpu",
+    backend: str = "eager",
     **values: Any,
 ) -> PolicyGradient:
-    config = replace(SMALL, **values)
+    config, table = replace(SMALL, **values), small_table(1)
+    rows = config.num_groups * config.group_size
+    group: BatchedPaging | FixedShapePaging = BatchedPaging(table, options, rows, device)
+    if tier != "eager":
+        group = FixedShapePaging(table, options, rows, device, rounds=1, draws=None)
     return maker(kind, ppo)(
-        BatchedPaging(small_table(1), options, config.num_groups * config.group_size),
+        group,
         NetworkConfig(hidden=8, slot_pool=slot_pool),
         config,
         Streams(seed),
         gain_scale=0.1,
         initial=initial,
-        device=torch.device("cpu"),
+        device=torch.device(device),
+        tier=tier,
+        backend=backend,
     )
 
 

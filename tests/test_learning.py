@@ -243,7 +243,7 @@ def test_a_resumed_run_of_ppo_equals_an_uninterrupted_one(
 ) -> None:
     """Stopped while the critic is fitted in the second iteration."""
     command = arguments(**WITH_PPO)
-    stopped = interrupted_train(tmp_path, *command, method="_update_critic", call=6, learner=PPO)
+    stopped = interrupted_train(tmp_path, *command, method="_value_losses", call=6, learner=PPO)
     assert stopped.code == 130
     tensors, state = load_checkpoint(run_folder(tmp_path))
     assert state["policy_gradient"]["iteration"] == 1

@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from memrl.actions import Op
 from memrl.algos.decisions import shows_victim_alone
 from memrl.algos.rollout import Rollout, roll_out, scored_queries
 from memrl.algos.static_rollout import FixedShapeGroup, StaticRollouts
-from memrl.algos.static_update import StaticUpdates
+from memrl.algos.static_update import Losses, StaticUpdates
 from memrl.algos.tiers import Tier
 from memrl.algos.updates import (
     Batches,
@@ -35,6 +35,7 @@ from memrl.algos.updates import (
     gradient_step,
     minibatches,
     require_finite,
+    row_weights,
     weighted_mean,
 )
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
@@ -50,6 +51,21 @@ _COUNTS = ("attempt", "iteration", "steps", "total_steps")
 Floats = npt.NDArray[np.float64]
 Play = Callable[[Sequence[int], int, Callable[[], None] | None], Rollout]
 """Of episodes, with a seed, calling something now and then."""
+
+
+class Trained(NamedTuple):
+    """What the updates of a pass change, and by what.
+
+    Attributes:
+        name: of the loss, in messages. losses: see `memrl.algos.static_update`.
+        coefficient: handed to the losses.
+    """
+
+    name: str
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    losses: Losses
+    coefficient: float = 0.0
 
 
 class PolicyGradient(ABC):
@@ -87,7 +103,7 @@ class PolicyGradient(ABC):
         backend: str = "inductor",
     ) -> None:
         self._group = group
-        self._static: StaticUpdates | None = None
+        self._static: dict[str, StaticUpdates] = {}
         self.tier: Tier = tier
         self._backend = backend
         self._config = config
@@ -150,7 +166,7 @@ class PolicyGradient(ABC):
         self.network.load_state_dict(weights)
         self._reference.load_state_dict(weights)
         self._optimizer = self._adam(self.network, self._config.learning_rate)
-        self._static = None
+        self._static = {}
 
     def _adam(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         captures = self._device.type == "cuda"  # then neither rate nor step may be on the host
@@ -274,8 +290,12 @@ class PolicyGradient(ABC):
         self._anneal(self._optimizer, config.learning_rate)
         metrics: dict[str, float] = {}
         for epoch in range(config.update_epochs):
-            metrics = self._policy_pass(
-                rollout, {"advantage": normalized}, epoch, ent_coef, on_step
+            metrics = self._passed(
+                Trained("loss", self.network, self._optimizer, self._losses, ent_coef),
+                rollout,
+                {"advantage": normalized},
+                (_STREAM, epoch),
+                on_step,
             )
         require_finite("network", self.network)
         return metrics | {
@@ -283,40 +303,6 @@ class PolicyGradient(ABC):
             "charts/learning_rate": float(self._optimizer.param_groups[0]["lr"]),
             "charts/cost_weight": self._cost_weight(),
         }
-
-    def _policy_pass(
-        self,
-        rollout: Rollout,
-        columns: Mapping[str, Tensor],
-        epoch: int,
-        ent_coef: float,
-        on_step: Callable[[], None] | None,
-    ) -> dict[str, float]:
-        order = (_STREAM, epoch)
-        if self.tier == "eager":
-            return self._passed(
-                rollout, columns, order, lambda batches: self._update(batches, ent_coef), on_step
-            )
-        if self._static is None:
-            self._static = StaticUpdates(
-                self._losses,
-                self.network,
-                self._optimizer,
-                self._config.max_grad_norm,
-                self.tier,
-                self._backend,
-            )
-        static, count = self._static, 0
-        static.begin_pass(ent_coef)
-
-        def update(batches: Batches) -> dict[str, float]:
-            nonlocal count
-            static(batches)
-            count += 1
-            return {}
-
-        self._passed(rollout, columns, order, update, on_step)
-        return static.end_pass(count)
 
     def _anneal(self, optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
         remaining = 1.0 - self.progress
@@ -329,10 +315,10 @@ class PolicyGradient(ABC):
 
     def _passed(
         self,
+        trained: Trained,
         rollout: Rollout,
         columns: Mapping[str, Tensor],
         order: tuple[int, int],
-        update: Callable[[Batches], dict[str, float]],
         on_step: Callable[[], None] | None,
     ) -> dict[str, float]:
         """One pass of updates; returns their mean metrics.
@@ -342,21 +328,48 @@ class PolicyGradient(ABC):
         """
         stream, epoch = order
         rng = self._streams.generator("shuffle", stream, self.attempt, self.iteration, epoch)
-        count = self._config.num_minibatches
+        count, made = self._config.num_minibatches, 0
         sums: dict[str, float] = {}
+        static = None
+        if self.tier != "eager":
+            static = self._static_updates(trained)
+            static.begin_pass(trained.coefficient)
         for batches in minibatches(rollout, columns, count, rng, self._device):
-            if batches:
-                for name, value in update(batches).items():
+            if batches and static is not None:
+                static(batches)
+                made += 1
+            elif batches:
+                for name, value in self._update(trained, batches).items():
                     sums[name] = sums.get(name, 0.0) + value
             if on_step is not None:
                 on_step()
+        if static is not None:
+            return static.end_pass(made)
         return {name: value / count for name, value in sums.items()}
 
-    def _update(self, batches: Batches, ent_coef: float) -> dict[str, float]:
+    def _static_updates(self, trained: Trained) -> StaticUpdates:
+        if trained.name not in self._static:
+            self._static[trained.name] = StaticUpdates(
+                trained.losses,
+                trained.network,
+                trained.optimizer,
+                self._config.max_grad_norm,
+                self.tier,
+                self._backend,
+                name=trained.name,
+            )
+        return self._static[trained.name]
+
+    def _update(self, trained: Trained, batches: Batches) -> dict[str, float]:
         """Make one gradient step on decisions of several kinds."""
-        shown = self._losses(batches, torch.tensor(ent_coef))
-        loss = shown.pop("loss")
-        gradient_step("loss", loss, self.network, self._optimizer, self._config.max_grad_norm)
+        shown = trained.losses(batches, torch.tensor(trained.coefficient))
+        gradient_step(
+            trained.name,
+            shown.pop("loss"),
+            trained.network,
+            trained.optimizer,
+            self._config.max_grad_norm,
+        )
         return {name: float(value) for name, value in shown.items()}
 
     def _losses(self, batches: Batches, ent_coef: Tensor) -> dict[str, Tensor]:
@@ -369,9 +382,7 @@ class PolicyGradient(ABC):
         parts = [self._evaluate(batch) for batch in batches]
         ratio, entropy, divergence = (torch.cat(values) for values in zip(*parts, strict=True))
         advantage = torch.cat([batch["advantage"] for batch in batches])
-        weight = None
-        if "weight" in batches[0]:
-            weight = torch.cat([batch["weight"] for batch in batches])
+        weight = row_weights(batches)
         policy_loss = clipped_loss(ratio, advantage, config.clip_coef, weight)
         mean_entropy = weighted_mean(entropy, weight)
         anchor_kl = weighted_mean(divergence, weight)
@@ -430,5 +441,5 @@ class PolicyGradient(ABC):
             restore_optimizer(optimizer, tensors, state[name], f"{name}.")
         for name in _COUNTS:
             setattr(self, name, int(state[name]))
-        self._static = None  # the optimizer remembers in other tensors now
+        self._static = {}  # the optimizer remembers in other tensors now
         self._keep()

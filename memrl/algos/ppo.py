@@ -26,9 +26,11 @@ import torch
 from torch import Tensor, nn
 
 from memrl.algos.advantages import gae_advantages
-from memrl.algos.policy_gradient import PolicyGradient
+from memrl.algos.policy_gradient import PolicyGradient, Trained
 from memrl.algos.rollout import DivergedError, Rollout
-from memrl.algos.updates import Batches, gradient_step, require_finite
+from memrl.algos.static_rollout import FixedShapeGroup
+from memrl.algos.tiers import Tier
+from memrl.algos.updates import Batches, require_finite, row_weights, weighted_mean
 from memrl.config import NetworkConfig
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.network import ValueNetwork
@@ -52,7 +54,7 @@ class PPO(PolicyGradient):
 
     def __init__(
         self,
-        group: PagingGroup,
+        group: PagingGroup | FixedShapeGroup,
         network: NetworkConfig,
         config: PolicyGradientConfig,
         streams: Streams,
@@ -61,11 +63,21 @@ class PPO(PolicyGradient):
         gain_scale: float,
         initial: Mapping[str, Tensor] | None,
         device: torch.device,
+        tier: Tier = "eager",
+        backend: str = "inductor",
     ) -> None:
         self._ppo = ppo
         self._hidden = network.hidden
         super().__init__(
-            group, network, config, streams, gain_scale=gain_scale, initial=initial, device=device
+            group,
+            network,
+            config,
+            streams,
+            gain_scale=gain_scale,
+            initial=initial,
+            device=device,
+            tier=tier,
+            backend=backend,
         )
 
     def _begin(self) -> None:
@@ -105,9 +117,9 @@ class PPO(PolicyGradient):
 
     def _standardize(self, paid: Tensor) -> None:
         """Let the critic begin at the mean of what was paid, in units of its deviation."""
-        self.critic.shift.fill_(paid.mean())
+        self.critic.shift.fill_(float(paid.mean()))
         # Where hardly anything was paid yet, its deviation says little about what will be.
-        self.critic.scale.fill_(paid.std(correction=0).clamp(min=self._gain_scale))
+        self.critic.scale.fill_(max(float(paid.std(correction=0)), self._gain_scale))
 
     @torch.no_grad()
     def _values(self, rollout: Rollout) -> Tensor:
@@ -141,39 +153,44 @@ class PPO(PolicyGradient):
             for name, grid in (("value", value), ("target", returns))
         }
         self._anneal(self._critic_optimizer, self._ppo.critic_learning_rate)
+        trained = Trained("value loss", self.critic, self._critic_optimizer, self._value_losses)
         metrics: dict[str, float] = {}
         for epoch in range(self._ppo.critic_epochs):
-            order = (_STREAM, epoch)
-            metrics = self._passed(rollout, columns, order, self._update_critic, on_step)
+            metrics = self._passed(trained, rollout, columns, (_STREAM, epoch), on_step)
         require_finite("critic", self.critic)
         return metrics
 
-    def _update_critic(self, batches: Batches) -> dict[str, float]:
-        """Make one gradient step of the critic on decisions of several kinds."""
+    def _value_losses(self, batches: Batches, coefficient: Tensor) -> dict[str, Tensor]:
+        """The critic's `loss` and metrics, as `PolicyGradient._losses` gives the policy's."""
+        del coefficient
         value = torch.cat([self.critic(batch) for batch in batches])
         before, target = (
             torch.cat([batch[name] for batch in batches]) for name in ("value", "target")
         )
         bound = self._config.clip_coef if self._ppo.clip_vloss else None
-        loss = value_loss(value, before, target, bound)
-        gradient_step(
-            "value loss", loss, self.critic, self._critic_optimizer, self._config.max_grad_norm
-        )
-        return {"losses/value_loss": float(loss.detach())}
+        loss = value_loss(value, before, target, bound, row_weights(batches))
+        return {"loss": loss, "losses/value_loss": loss.detach()}
 
 
-def value_loss(value: Tensor, before: Tensor, target: Tensor, bound: float | None) -> Tensor:
+def value_loss(
+    value: Tensor,
+    before: Tensor,
+    target: Tensor,
+    bound: float | None,
+    weight: Tensor | None = None,
+) -> Tensor:
     """Half the mean squared error; with a bound, the worse one of the plain and the bounded value.
 
     Args:
         value: (M,) by the critic as it is. before: (M,) when the rollout was judged.
         target: (M,). bound: on the change of a value that counts as an improvement, if any.
+        weight: see `weighted_mean`.
     """
     error = (value - target).square()
     if bound is not None:
         bounded = before + (value - before).clamp(-bound, bound)
         error = torch.maximum(error, (bounded - target).square())
-    return 0.5 * error.mean()
+    return 0.5 * weighted_mean(error, weight)
 
 
 def explained_variance(value: Tensor, returns: Tensor) -> float:

@@ -17,7 +17,8 @@ from memrl.algos.tiers import Tier, TieredStep, compiled
 from memrl.algos.updates import Batches, descend
 
 Losses = Callable[[Batches, Tensor], dict[str, Tensor]]
-"""From a minibatch with `weight`, and the coefficient of the entropy, to `loss` and metrics."""
+"""From a minibatch, with `weight` where not all rows count, and a coefficient to `loss` and further
+metrics, all () and made without a look at values."""
 
 _ROOM, _MULTIPLE = 1.25, 256
 
@@ -27,7 +28,7 @@ class StaticUpdates:
 
     Args:
         losses: of a minibatch. network, optimizer: what is changed. max_grad_norm: see `descend`.
-        tier: a resolved one. backend: of `torch.compile`.
+        tier: a resolved one. backend: of `torch.compile`. name: of the loss, in messages.
     """
 
     def __init__(
@@ -38,7 +39,10 @@ class StaticUpdates:
         max_grad_norm: float,
         tier: Tier,
         backend: str = "inductor",
+        *,
+        name: str = "loss",
     ) -> None:
+        self._name = name
         self._losses = losses
         self._network = network
         self._optimizer = optimizer
@@ -62,7 +66,7 @@ class StaticUpdates:
         """Forget the sums of the pass before.
 
         Args:
-            coefficient: of the entropy, in this pass.
+            coefficient: handed to the losses in this pass.
         """
         self._coefficient.fill_(coefficient)
         self._is_finite.fill_(True)
@@ -88,7 +92,7 @@ class StaticUpdates:
             DivergedError: if one of its losses was not finite.
         """
         if not bool(self._is_finite):
-            raise DivergedError("the loss is not finite")
+            raise DivergedError(f"the {self._name} is not finite")
         return {name: float(value) / count for name, value in self._sums.items() if name != "loss"}
 
     def _fits(self, batches: Batches) -> bool:

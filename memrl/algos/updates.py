@@ -85,6 +85,13 @@ def clipped_loss(
     return -weighted_mean(torch.minimum(ratio * advantage, clipped * advantage), weight)
 
 
+def row_weights(batches: Batches) -> Tensor | None:
+    """(M,) weights of a minibatch's decisions; None where all of them count."""
+    if "weight" not in batches[0]:
+        return None
+    return torch.cat([batch["weight"] for batch in batches])
+
+
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
     """Mean over M decisions, (M,); with weights, (M,) of 0 and 1, over those of weight 1."""
     if weight is None:

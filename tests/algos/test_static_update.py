@@ -3,90 +3,57 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
-from table_fixtures import small_table
+from small_learners import learner
 from torch import Tensor
 
-from envs.batched import BatchedPaging
-from envs.batched_fixed import FixedShapePaging
-from memrl.algos.group_policy_gradient import GroupPolicyGradient
+from memrl.algos.policy_gradient import PolicyGradient
 from memrl.algos.rollout import DivergedError
 from memrl.algos.static_update import StaticUpdates
 from memrl.algos.tiers import Tier
-from memrl.config import NetworkConfig
-from memrl.options import PagingOptions
-from memrl.policy_gradient_config import PolicyGradientConfig
-from memrl.seeding import Streams
 
-CONFIG = PolicyGradientConfig(
-    total_timesteps=4_000,
-    num_groups=4,
-    group_size=3,
-    num_minibatches=3,
-    learning_rate=1e-2,
-    temperature=0.1,
-    kl_coef=0.01,
-)
-OPTIONS = PagingOptions(
-    capacity=3, num_candidates=2, archival_capacity=4, staging="hybrid", operation_budget=4
+every_learner = pytest.mark.parametrize(
+    ("kind", "trained"), [("group", ["loss"]), ("ppo", ["loss", "value loss"])]
 )
 
 
-def learner(
-    tier: Tier, device: str = "cpu", backend: str = "eager", **values: Any
-) -> GroupPolicyGradient:
-    config, table = replace(CONFIG, **values), small_table(1)
-    rows = config.num_groups * config.group_size
-    group: BatchedPaging | FixedShapePaging = BatchedPaging(table, OPTIONS, rows, device)
-    if tier != "eager":
-        group = FixedShapePaging(table, OPTIONS, rows, device, rounds=1, draws=None)
-    return GroupPolicyGradient(
-        group,
-        NetworkConfig(hidden=8, slot_pool=False),
-        config,
-        Streams(0),
-        gain_scale=0.1,
-        initial=None,
-        device=torch.device(device),
-        tier=tier,
-        backend=backend,
-    )
-
-
-def assert_same_learning(expected: GroupPolicyGradient, got: GroupPolicyGradient) -> None:
+def assert_same_learning(expected: PolicyGradient, got: PolicyGradient) -> None:
     for _ in range(2):
         reference, metrics = expected.iterate(), got.iterate()
         assert reference.keys() == metrics.keys()
         for name in reference.keys() - {"rollout/steps"}:  # rows that wait take more of them
             assert metrics[name] == pytest.approx(reference[name], rel=1e-3, abs=1e-5), name
-    for one, two in zip(expected.network.parameters(), got.network.parameters(), strict=True):
-        torch.testing.assert_close(one, two.cpu(), rtol=1e-3, atol=1e-5)
+    for module, own in expected._modules().items():
+        for one, two in zip(own.parameters(), got._modules()[module].parameters(), strict=True):
+            torch.testing.assert_close(one, two.cpu(), rtol=1e-3, atol=1e-5)
 
 
-def test_compiled_learning_is_eager_learning() -> None:
-    got = learner("compile")
+@every_learner
+def test_compiled_learning_is_eager_learning(kind: str, trained: list[str]) -> None:
+    got = learner(kind, kl_coef=0.01, tier="compile")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        assert_same_learning(learner("eager"), got)
-    assert got._static is not None
-    assert got._static.tier == "compile"
+        assert_same_learning(learner(kind, kl_coef=0.01), got)
+    assert [*got._static] == trained
+    assert {static.tier for static in got._static.values()} == {"compile"}
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@every_learner
 @pytest.mark.parametrize("tier", ["eager", "compile", "cudagraph"])
-def test_every_tier_on_a_gpu_learns_as_a_cpu_does(tier: Tier) -> None:
-    got = learner(tier, "cuda", "inductor")
+def test_every_tier_on_a_gpu_learns_as_a_cpu_does(
+    kind: str, trained: list[str], tier: Tier
+) -> None:
+    got = learner(kind, kl_coef=0.01, tier=tier, device="cuda", backend="inductor")
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        assert_same_learning(learner("eager"), got)
+        assert_same_learning(learner(kind, kl_coef=0.01), got)
     if tier != "eager":
-        assert got._static is not None
-        assert got._static.tier == tier
+        assert [*got._static] == trained
+        assert {static.tier for static in got._static.values()} == {tier}
 
 
 def made_updates(tier: Tier = "eager") -> tuple[StaticUpdates, torch.nn.Linear]:
@@ -100,7 +67,7 @@ def made_updates(tier: Tier = "eager") -> tuple[StaticUpdates, torch.nn.Linear]:
         return {"loss": value.sum() + coefficient, "losses/value": value.sum().detach()}
 
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
-    return StaticUpdates(losses, network, optimizer, 1e9, tier), network
+    return StaticUpdates(losses, network, optimizer, 1e9, tier, name="made-up loss"), network
 
 
 def batch(*values: float) -> list[dict[str, Tensor]]:
@@ -137,5 +104,5 @@ def test_a_loss_that_is_not_finite_is_named_at_the_end_of_the_pass() -> None:
     updates, _ = made_updates()
     updates.begin_pass(0.0)
     updates(batch(float("nan")))
-    with pytest.raises(DivergedError, match="loss"):
+    with pytest.raises(DivergedError, match="the made-up loss is not finite"):
         updates.end_pass(1)
