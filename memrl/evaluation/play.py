@@ -132,8 +132,8 @@ class PagingGroup(Protocol):
         """The same with the given slot rows, (M, n), and no candidates."""
         ...
 
-    def privileged_state(self) -> PrivilegedState:
-        """The hidden truth of all rows."""
+    def privileged_state(self, rows: Tensor | None = None) -> PrivilegedState:
+        """The hidden truth of the given rows, (M,), or of all."""
         ...
 
     def log(self, row: int) -> EpisodeLog:

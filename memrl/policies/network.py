@@ -21,6 +21,10 @@ from memrl.observation import FEATURES, GLOBALS
 from memrl.policies.base import FEATURE, layout_of
 from memrl.privileged import PrivilegedState
 
+INPUTS = ("slots", "candidates", "globals", "context_slots")
+"""What the network reads of an observation; `context_slots` (B, N, F), all slot rows, is there
+where `slots` shows only those that operations are about."""
+
 _ILLEGAL = -1e9  # finite, so that 0 x log-probability is 0 and not NaN
 _SLOT_OPS = (Op.EVICT, Op.STORE, Op.SEARCH)  # in the order of the action space
 
@@ -50,13 +54,22 @@ class SetNetwork(nn.Module):
         self.operation_head = nn.Linear(hidden, len(Op) - 1)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Return (B, A) values, legal or not; mask them before use."""
+        """Return (B, A) values, legal or not; mask them before use.
+
+        Args:
+            observation: see `INPUTS`. With `context_slots` the action space is that of `slots`, and
+                the values are those that it would have among all slots.
+        """
         slots, candidates = observation["slots"], observation["candidates"]
         slot_rows = self.slot_encoder(slots).relu()  # (B, N, H)
         candidate_rows = self.candidate_encoder(candidates).relu()  # (B, K, H)
         parts = [self.global_encoder(observation["globals"]).relu()]
         if self.slot_pool:
-            parts += _pool(slot_rows, slots[..., FEATURE["occupied"]])
+            pooled, pooled_rows = slots, slot_rows
+            if "context_slots" in observation:
+                pooled = observation["context_slots"]
+                pooled_rows = self.slot_encoder(pooled).relu()
+            parts += _pool(pooled_rows, pooled[..., FEATURE["occupied"]])
         parts += _pool(candidate_rows, candidates[..., FEATURE["occupied"]])
         context = self.context(torch.cat(parts, dim=-1))
         operation = self.operation_head(context)  # (B, 5): NEXT, EVICT, STORE, SEARCH, RETRIEVE
@@ -171,7 +184,7 @@ def _gains(
     """(B, A) predicted gains in reward and the mask, both where the network is."""
     device = next(network.parameters()).device
     network.eval()
-    moved = {name: observation[name].to(device) for name in ("slots", "candidates", "globals")}
+    moved = {name: observation[name].to(device) for name in INPUTS if name in observation}
     return network(moved) * gain_scale, action_mask.to(device)
 
 
