@@ -9,7 +9,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from memrl.policies.network import INPUTS
+from memrl.policies.network import CONTEXT_SLOTS
+
+INPUTS = ("slots", "candidates", "globals")
+
+
+def _inputs(observation: Mapping[str, Tensor]) -> tuple[str, ...]:
+    return (*INPUTS, CONTEXT_SLOTS) if CONTEXT_SLOTS in observation else INPUTS
 
 
 class DecisionDataset:
@@ -28,7 +34,7 @@ class DecisionDataset:
 
     def append(self, observation: Mapping[str, Tensor], mask: Tensor, **columns: Tensor) -> None:
         """Add M decisions: observation (M, ...), mask (M, A) bool, further columns (M, ...)."""
-        chunk = {name: observation[name].half() for name in INPUTS if name in observation}
+        chunk = {name: observation[name].half() for name in _inputs(observation)}
         chunk["action_mask"] = mask.clone()
         self._chunks.append(chunk | {name: values.clone() for name, values in columns.items()})
         self._length += len(mask)
@@ -55,7 +61,7 @@ class DecisionDataset:
             name: values.index_select(0, index.to(values.device)).to(device)
             for name, values in chunk.items()
         }
-        return batch | {name: batch[name].float() for name in INPUTS if name in batch}
+        return batch | {name: batch[name].float() for name in _inputs(batch)}
 
     def column(self, name: str) -> Tensor:
         """One column of all decisions, in the order in which they were added."""

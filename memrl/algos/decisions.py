@@ -18,6 +18,7 @@ from torch import Tensor
 from memrl.actions import Op
 from memrl.evaluation.play import PagingGroup
 from memrl.options import PagingOptions
+from memrl.policies.network import CONTEXT_SLOTS
 
 KINDS = ("pressure", "query")
 
@@ -27,7 +28,7 @@ class DecisionView:
     """M decisions of one kind.
 
     Attributes:
-        inputs: `slots` (M, n, F), `candidates` (M, k, F), `globals` (M, G), perhaps `context_slots`
+        inputs: `slots` (M, n, F), `candidates` (M, k, F), `globals` (M, G), perhaps `CONTEXT_SLOTS`
             (M, N, F); float16, as they are kept, so that learning sees exactly what played.
         action_mask: (M, 2 + 3 n + k) bool.
         row: (M,) environment rows.
@@ -116,7 +117,7 @@ def _of_victim(group: PagingGroup, mask: Tensor, rows: Tensor, with_context: boo
     slot, shown = shown_alone(mask, num_rows)
     if with_context:
         inputs = _halves(group.observe_slots(rows, _all_slots(group, rows)))
-        inputs["context_slots"] = inputs["slots"]
+        inputs[CONTEXT_SLOTS] = inputs["slots"]
         row = torch.arange(len(slot), device=slot.device)
         inputs["slots"] = inputs["slots"][row, slot][:, None]
     else:

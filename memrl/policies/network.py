@@ -21,9 +21,9 @@ from memrl.observation import FEATURES, GLOBALS
 from memrl.policies.base import FEATURE, layout_of
 from memrl.privileged import PrivilegedState
 
-INPUTS = ("slots", "candidates", "globals", "context_slots")
-"""What the network reads of an observation; `context_slots` (B, N, F), all slot rows, is there
-where `slots` shows only those that operations are about."""
+CONTEXT_SLOTS = "context_slots"
+"""Entry of an observation that holds all slot rows, (B, N, F), where `slots` holds only those that
+operations are about."""
 
 _ILLEGAL = -1e9  # finite, so that 0 x log-probability is 0 and not NaN
 _SLOT_OPS = (Op.EVICT, Op.STORE, Op.SEARCH)  # in the order of the action space
@@ -57,8 +57,9 @@ class SetNetwork(nn.Module):
         """Return (B, A) values, legal or not; mask them before use.
 
         Args:
-            observation: see `INPUTS`. With `context_slots` the action space is that of `slots`, and
-                the values are those that it would have among all slots.
+            observation: `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G). With
+                `CONTEXT_SLOTS` the action space is that of `slots`, and the values are those that
+                they have among all slots.
         """
         slots, candidates = observation["slots"], observation["candidates"]
         slot_rows = self.slot_encoder(slots).relu()  # (B, N, H)
@@ -66,8 +67,8 @@ class SetNetwork(nn.Module):
         parts = [self.global_encoder(observation["globals"]).relu()]
         if self.slot_pool:
             pooled, pooled_rows = slots, slot_rows
-            if "context_slots" in observation:
-                pooled = observation["context_slots"]
+            if CONTEXT_SLOTS in observation:
+                pooled = observation[CONTEXT_SLOTS]
                 pooled_rows = self.slot_encoder(pooled).relu()
             parts += _pool(pooled_rows, pooled[..., FEATURE["occupied"]])
         parts += _pool(candidate_rows, candidates[..., FEATURE["occupied"]])
@@ -184,7 +185,8 @@ def _gains(
     """(B, A) predicted gains in reward and the mask, both where the network is."""
     device = next(network.parameters()).device
     network.eval()
-    moved = {name: observation[name].to(device) for name in INPUTS if name in observation}
+    names = {"slots", "candidates", "globals", CONTEXT_SLOTS} & observation.keys()
+    moved = {name: observation[name].to(device) for name in names}
     return network(moved) * gain_scale, action_mask.to(device)
 
 
