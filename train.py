@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from envs.batched import paging_group
+from envs.batched import is_batchable, paging_group
+from envs.batched_fixed import FixedShapePaging
 from envs.workloads import describe
 from envs.workloads.tables import (
     Tables,
@@ -33,15 +35,19 @@ from envs.workloads.tables import (
     workload_record,
 )
 from memrl.algos.gain_regression import GainRegression
+from memrl.algos.tiers import resolved_tier
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
 from memrl.documents import Workload
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
-from memrl.evaluation.lineup import Arena, Line
+from memrl.evaluation.lineup import Arena, Line, MakeGroup
+from memrl.evaluation.play import PagingGroup
 from memrl.evaluation.summary import Entry
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.learning import imitate, improve, policy_gradient
+from memrl.options import PagingOptions
 from memrl.policies.prior import PageScorer, fit_page_scorer
+from memrl.policy_gradient_config import Tier
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
 from memrl.resuming import (
@@ -53,6 +59,7 @@ from memrl.resuming import (
 from memrl.run_checkpoint import RunCheckpoint
 from memrl.run_files import plain
 from memrl.seeding import Streams
+from memrl.table import EpisodeTable
 from memrl.tracking import Run, require_startable, require_unused, run_folder, start_run
 
 # ---------------------------------------------------------------------------------------- one run
@@ -88,12 +95,15 @@ def run(config: RunConfig, workload: Workload) -> list[Entry]:
             f"capacity {options.capacity} {options.unit}, {options.num_slots} slots, "
             f"archive {options.archival_capacity}"
         )
+        if config.environment == "batched" and not is_batchable(options):
+            print("these options are played by the reference environment alone, on the CPU")
         if options.unit == "tokens":
             num_cut = int((tables.test.page_tokens > options.capacity).sum())
             print(f"{num_cut:,} test pages are larger than main context and truncated to it")
         # learn, then score
-        validation = Arena(tables.validation, options, paging_group)
-        test = Arena(tables.test, options, paging_group)
+        make_group = group_maker(config)
+        validation = Arena(tables.validation, options, make_group)
+        test = Arena(tables.test, options, make_group)
         learned = learn(config, record, tables, scorer, validation, test, guard)
         entries = score(config, tables.train.page_prior, learned, validation, test, guard)
         report(config, record, entries)
@@ -144,6 +154,24 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def group_maker(config: RunConfig) -> MakeGroup:
+    """What plays, and where."""
+    device = pick_device(config.device)
+    return partial(paging_group, environment=config.environment, device=device)
+
+
+def gradient_group(
+    config: RunConfig, table: EpisodeTable, options: PagingOptions
+) -> tuple[PagingGroup | FixedShapePaging, Tier]:
+    """The rows of a policy gradient, and the tier in which they are played."""
+    settings, device = config.policy_gradient, pick_device(config.device)
+    rows = settings.num_groups * settings.group_size
+    tier = resolved_tier(settings.tier, device)
+    if tier == "eager" or config.environment == "reference":
+        return group_maker(config)(table, options, rows), "eager"
+    return FixedShapePaging(table, options, rows, device), tier
+
+
 # ---------------------------------------------------------------------------------------- learn
 
 
@@ -158,9 +186,9 @@ def learn(
 ) -> list[Line]:
     """Gain regression, and a policy gradient if asked for; the lines of what was learned."""
     options, streams, device = validation.options, Streams(config.seed), pick_device(config.device)
-    kept = RunCheckpoint(record)
+    kept, make_group = RunCheckpoint(record), group_maker(config)
     imitation = GainRegression(
-        paging_group(tables.train, options, config.num_envs),
+        make_group(tables.train, options, config.num_envs),
         config.network,
         config.learner,
         streams,
@@ -171,11 +199,10 @@ def learn(
     policy = imitate(config, record, kept, imitation, scorer, validation, guard)
     lines = lineup.learned_lines(policy, config.evaluation)
     if config.algorithm in lineup.POLICY_GRADIENTS:
-        rows = config.policy_gradient.num_groups * config.policy_gradient.group_size
-        group = paging_group(tables.train, options, rows)
-        gradient = policy_gradient(config, group, streams, kept, device)
+        group, tier = gradient_group(config, tables.train, options)
+        gradient = policy_gradient(config, group, tier, streams, kept, device)
         # As many training episodes as validation has tell how far learning fits them.
-        seen = Arena(tables.train, options, paging_group, tables.validation.num_episodes)
+        seen = Arena(tables.train, options, make_group, tables.validation.num_episodes)
         curve = test if config.policy_gradient.test_curve else None
         took = improve(config, record, kept, gradient, seen, validation, guard, curve)
         sampled = gradient.sampled_policy(streams.generator("evaluation", 2))

@@ -35,10 +35,10 @@ class FixedShapePaging(EpisodeRows):
         table: EpisodeTable,
         options: PagingOptions,
         num_envs: int,
-        device: torch.device | str,
+        device: torch.device | str = "cpu",
         *,
-        rounds: int,
-        draws: EpisodeDraws | None,
+        rounds: int = 2,
+        draws: EpisodeDraws | None = None,
         compact: bool = False,
     ) -> None:
         if rounds < 1:

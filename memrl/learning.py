@@ -19,6 +19,7 @@ from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.algos.policy_gradient import PolicyGradient
 from memrl.algos.ppo import PPO
 from memrl.algos.rollout import DivergedError
+from memrl.algos.static_rollout import FixedShapeGroup
 from memrl.best import BestSoFar
 from memrl.checkpoint import under
 from memrl.config import RunConfig
@@ -30,7 +31,7 @@ from memrl.policies.base import Contestant
 from memrl.policies.heuristics import YieldOnly
 from memrl.policies.network import GreedyGain
 from memrl.policies.prior import PageScorer
-from memrl.policy_gradient_config import PolicyGradientConfig
+from memrl.policy_gradient_config import PolicyGradientConfig, Tier
 from memrl.progress import progress_bar
 from memrl.run_checkpoint import POLICY_GRADIENT, RunCheckpoint
 from memrl.seeding import Streams
@@ -103,7 +104,8 @@ def imitate(
 
 def policy_gradient(
     config: RunConfig,
-    group: PagingGroup,
+    group: PagingGroup | FixedShapeGroup,
+    tier: Tier,
     streams: Streams,
     kept: RunCheckpoint,
     device: torch.device,
@@ -111,7 +113,8 @@ def policy_gradient(
     """The learner that the run's `algorithm` names.
 
     Args:
-        group: its rows, on the training episodes. kept: of gain regression, which may be the start.
+        group: its rows, on the training episodes; with a tier other than \"eager\", in fixed shapes.
+        tier: a resolved one. kept: of gain regression, which may be the start.
     """
     settings = config.policy_gradient
     make: Callable[..., PolicyGradient] = GroupPolicyGradient
@@ -125,6 +128,7 @@ def policy_gradient(
         gain_scale=config.learner.gain_scale,
         initial=start_weights(settings.start, kept.tensors),
         device=device,
+        tier=tier,
     )
 
 

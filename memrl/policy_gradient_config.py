@@ -7,6 +7,8 @@ from typing import Literal
 
 from memrl.config_checks import above_0, at_least, fractions
 
+Tier = Literal["auto", "eager", "compile", "cudagraph"]
+
 
 @dataclass(frozen=True)
 class PolicyGradientConfig:
@@ -30,6 +32,9 @@ class PolicyGradientConfig:
         start: "scratch": random weights. "imitation": the network of gain regression that
             validation chose. "brief_imitation": the one after the first round of gain regression.
         eval_every: iterations between evaluations on validation.
+        tier: how a step is run: "eager", with shapes that follow the rows; "compile" or
+            "cudagraph", in fixed shapes, compiled or captured; "auto" is the last on CUDA, else the
+            first.
         test_curve: log greedy play on the test documents at each evaluation too, for a learning
             curve; nothing is chosen by it.
         patience: evaluations in a row without a new best after which learning stops; None for no
@@ -56,6 +61,7 @@ class PolicyGradientConfig:
     cost_anneal_frac: float = 0.2
     start: Literal["scratch", "brief_imitation", "imitation"] = "scratch"
     eval_every: int = 4
+    tier: Tier = "auto"
     test_curve: bool = False
     patience: int | None = None
     restart_after: int = 2_000_000

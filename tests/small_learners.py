@@ -16,10 +16,9 @@ from envs.batched_fixed import FixedShapePaging
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.algos.policy_gradient import PolicyGradient
 from memrl.algos.ppo import PPO
-from memrl.algos.tiers import Tier
 from memrl.config import NetworkConfig
 from memrl.options import PagingOptions
-from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig
+from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig, Tier
 from memrl.seeding import Streams
 
 SMALL = PolicyGradientConfig(

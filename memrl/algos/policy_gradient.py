@@ -28,7 +28,6 @@ from memrl.algos.decisions import shows_victim_alone
 from memrl.algos.rollout import Rollout, roll_out, scored_queries
 from memrl.algos.static_rollout import FixedShapeGroup, StaticRollouts
 from memrl.algos.static_update import Losses, StaticUpdates
-from memrl.algos.tiers import Tier
 from memrl.algos.updates import (
     Batches,
     clipped_loss,
@@ -42,7 +41,7 @@ from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, res
 from memrl.config import NetworkConfig
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.network import GreedyGain, SampledGain, SetNetwork, log_policy
-from memrl.policy_gradient_config import PolicyGradientConfig
+from memrl.policy_gradient_config import PolicyGradientConfig, Tier
 from memrl.seeding import Streams
 
 _STREAM = 20  # first index of such learners' places in the named streams

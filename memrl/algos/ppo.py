@@ -29,12 +29,11 @@ from memrl.algos.advantages import gae_advantages
 from memrl.algos.policy_gradient import PolicyGradient, Trained
 from memrl.algos.rollout import DivergedError, Rollout
 from memrl.algos.static_rollout import FixedShapeGroup
-from memrl.algos.tiers import Tier
 from memrl.algos.updates import Batches, require_finite, row_weights, weighted_mean
 from memrl.config import NetworkConfig
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.network import ValueNetwork
-from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig
+from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig, Tier
 from memrl.seeding import Streams
 
 _STREAM = 21  # first index of the critic's places in the named streams

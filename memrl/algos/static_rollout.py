@@ -22,11 +22,12 @@ from memrl.actions import ActionLayout
 from memrl.algos.dataset import INPUTS, DecisionDataset
 from memrl.algos.decisions import KINDS, shown_alone
 from memrl.algos.rollout import DivergedError, Logits, Rollout
-from memrl.algos.tiers import Tier, TieredStep, compiled
+from memrl.algos.tiers import TieredStep, compiled
 from memrl.draws import random_uniforms
 from memrl.evaluation.play import StepTensors
 from memrl.options import PagingOptions
 from memrl.policies.network import log_policy, sample_actions
+from memrl.policy_gradient_config import Tier
 from memrl.table import EpisodeTable
 
 CHECK_EVERY = 32  # steps

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from memrl.algos.rollout import DivergedError
-from memrl.algos.tiers import Tier, TieredStep, compiled
+from memrl.algos.tiers import TieredStep, compiled
 from memrl.algos.updates import Batches, descend
+from memrl.policy_gradient_config import Tier
 
 Losses = Callable[[Batches, Tensor], dict[str, Tensor]]
 """From a minibatch, with `weight` where not all rows count, and a coefficient to `loss` and further

@@ -9,29 +9,35 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.exc import InductorError
 
-Tier = Literal["auto", "eager", "compile", "cudagraph"]
+from memrl.errors import MemrlError
+from memrl.policy_gradient_config import Tier
+
 Step = Callable[[], None]
 Function = TypeVar("Function", bound=Callable[..., Any])
 WARM_UPS = 3  # what a side stream runs before a capture, as torch's notes on CUDA graphs ask for
+
+
+class TierError(MemrlError):
+    """A tier cannot be had on a device."""
 
 
 def resolved_tier(tier: Tier, device: torch.device) -> Tier:
     """What "auto" means: captured on CUDA; eager on a CPU, where shapes that follow the rows win.
 
     Raises:
-        ValueError: if CUDA graphs are asked for on another device.
+        TierError: if CUDA graphs are asked for on another device.
     """
     if tier == "auto":
         return "cudagraph" if device.type == "cuda" else "eager"
     if tier == "cudagraph" and device.type != "cuda":
-        raise ValueError(f"tier='cudagraph' needs a CUDA device, not {device.type}: use 'compile'.")
+        raise TierError(f"tier='cudagraph' needs a CUDA device, not {device.type}: use 'compile'.")
     return tier
 
 

@@ -16,9 +16,10 @@ from envs.batched import BatchedPaging
 from envs.batched_fixed import FixedShapePaging
 from memrl.algos.rollout import DivergedError, Rollout, roll_out
 from memrl.algos.static_rollout import StaticRollouts
-from memrl.algos.tiers import Tier, TieredStep, compiled, resolved_tier
+from memrl.algos.tiers import TieredStep, TierError, compiled, resolved_tier
 from memrl.options import PagingOptions
 from memrl.policies.network import SetNetwork
+from memrl.policy_gradient_config import Tier
 
 CPU = torch.device("cpu")
 OPTIONS = PagingOptions(
@@ -153,7 +154,7 @@ def test_logits_that_are_not_finite_are_named() -> None:
 def test_automatic_tiers() -> None:
     assert resolved_tier("auto", CPU) == "eager"
     assert resolved_tier("auto", torch.device("cuda")) == "cudagraph"
-    with pytest.raises(ValueError, match="needs a CUDA device"):
+    with pytest.raises(TierError, match="needs a CUDA device"):
         resolved_tier("cudagraph", CPU)
 
 

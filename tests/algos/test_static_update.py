@@ -12,7 +12,7 @@ from torch import Tensor
 from memrl.algos.policy_gradient import PolicyGradient
 from memrl.algos.rollout import DivergedError
 from memrl.algos.static_update import StaticUpdates
-from memrl.algos.tiers import Tier
+from memrl.policy_gradient_config import Tier
 
 every_learner = pytest.mark.parametrize(
     ("kind", "trained"), [("group", ["loss"]), ("ppo", ["loss", "value loss"])]
