@@ -113,7 +113,7 @@ def policy_gradient(
     """The learner that the run's `algorithm` names.
 
     Args:
-        group: its rows, on the training episodes; with a tier other than \"eager\", in fixed shapes.
+        group: its rows, on the training episodes; in fixed shapes unless the tier is eager.
         tier: a resolved one. kept: of gain regression, which may be the start.
     """
     settings = config.policy_gradient
