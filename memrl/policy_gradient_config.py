@@ -81,9 +81,9 @@ class PolicyGradientConfig:
 
 @dataclass(frozen=True)
 class PPOConfig:
-    """What PPO has besides: a critic with weights of its own, and advantages by its values.
+    """What PPO has besides: a critic as wide as the policy, and advantages by its values.
 
-    The critic's loss needs no weight: its optimizer moves nothing else.
+    The critic's weights and their optimizer are its own, so its loss needs no coefficient.
 
     Attributes:
         gamma: discount factor per event, not per operation.

@@ -176,11 +176,10 @@ def test_the_first_minibatch_sees_the_policy_that_played(kind: str, slot_pool: b
     assert made.iterate()["losses/entropy"] != metrics["losses/entropy"]
 
 
-@every_learner
-def test_an_anchor_keeps_the_policy_near_its_start(kind: str) -> None:
+def test_an_anchor_keeps_the_policy_near_its_start() -> None:
     drifts = []
     for kl_coef in (1e-6, 10.0):
-        made = learner(kind, kl_coef=kl_coef, learning_rate=3e-2)
+        made = learner(kl_coef=kl_coef, learning_rate=3e-2)
         drifts.append([made.iterate()["losses/anchor_kl"] for _ in range(4)][-1])
     assert drifts[0] > 0
     assert drifts[1] < 0.3 * drifts[0]
