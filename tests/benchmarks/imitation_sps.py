@@ -1,7 +1,7 @@
 """How many states gain regression labels per second, how many samples it fits, and what takes time.
 
     PYTHONPATH=.:tests python tests/benchmarks/imitation_sps.py [--repeats 3] [--device cpu]
-        [--rows 64 256 1024] [--json FILE]
+        [--rows 256 1024] [--json FILE]
 
 The workload of `env_sps.py`: generated chats, windows of 150 turns with 10 questions, 24 slots,
 archive of 60, K = 16. One measurement collects two rounds, the first played by heuristics, the
@@ -127,7 +127,7 @@ def show(arms: list[Arm]) -> None:
                 "yes" if arm.slot_pool else "no",
                 name,
                 f"{arm.states[number]:,}",
-                *(f"{statistics.median(v):,.0f} ({min(v):,.0f} to {max(v):,.0f})" for v in values),
+                *(f"{statistics.median(v):,.0f}\n({min(v):,.0f} to {max(v):,.0f})" for v in values),
                 *(f"{statistics.median(share):.0%}" for share in shares),
             )
     Console(width=200).print(table)
@@ -140,7 +140,7 @@ def main() -> None:
     )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rows", type=int, nargs="+", default=[64, 256, 1024])
+    parser.add_argument("--rows", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--json", type=Path, help="write the arms to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
