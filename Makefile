@@ -55,8 +55,11 @@ bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
 	$(BIN)/python tests/benchmarks/env_sps.py --device cuda --json bench_gpu_env.json
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/vector_env_sps.py --device cuda --compile \
 	  --sizes 1024 4096 16384 32768 --json bench_gpu_vector_env.json
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/imitation_sps.py --device cuda \
+	  --rows 1024 4096 8192 --json bench_gpu_imitation.json
 
-bench-train: .venv/.ok ## measure how fast the group policy gradient learns
+bench-train: .venv/.ok ## measure how fast gain regression and the group policy gradient learn
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/imitation_sps.py $(ARGS)
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
 
 bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory

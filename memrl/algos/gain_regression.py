@@ -183,7 +183,8 @@ class GainRegression:
         for settings in self.optimizer.param_groups:
             settings["lr"] = config.learning_rate * remaining
         self.network.train()
-        with torch.random.fork_rng(devices=[]):  # dropout draws
+        own = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=own):  # dropout draws
             torch.manual_seed(int(rng.integers(2**32)))
             parts = ((self.network(batch), batch) for batch in batches.values())
             loss = gain_loss(parts, config.gain_scale)

@@ -109,7 +109,7 @@ def _restaging_gains(
     """(B,) gains of NEXT and (B, N) of SEARCH, both at queries."""
     trusted = torch.where(evidence.route.has_route, 1.0, staging_realization)  # (B,)
     held = evidence.held(privileged.state.candidate_page)
-    turned = evidence.held(_next_page(privileged)) - held
+    turned = evidence.held(_next_page(privileged, options)) - held
     searched = _held_by_search(privileged, table, options, evidence) - held[:, None]
     reward = options.reward
     return trusted * turned - reward.next, trusted[:, None] * searched - reward.search
@@ -211,13 +211,16 @@ def _loss(
     return later + options.reward.evidence * present
 
 
-def _next_page(privileged: PrivilegedState) -> Tensor:
+def _next_page(privileged: PrivilegedState, options: PagingOptions) -> Tensor:
     """(B, K) the hits that NEXT would show, -1 where there are none."""
-    width = privileged.ranking.shape[1]
-    place = torch.arange(privileged.state.candidate_page.shape[1], device=privileged.ranking.device)
+    ranking, state = privileged.ranking, privileged.state
+    place = torch.arange(state.candidate_page.shape[1], device=ranking.device)
     place = place + (privileged.result_page[:, None] + 1) * len(place)
-    page = privileged.ranking.gather(1, place.clamp(max=width - 1))
-    return torch.where(place < width, page, EMPTY)
+    page = ranking.gather(1, place.clamp(max=ranking.shape[1] - 1))
+    shows = place < ranking.shape[1]
+    if options.stage_from == "archival":  # a full archive may have dropped some since
+        shows &= state.archived.gather(1, page.clamp(min=0))
+    return torch.where(shows, page, EMPTY)
 
 
 def _held_by_search(

@@ -58,7 +58,7 @@ def kept(decisions: DecisionsByKind) -> Decisions:
 
 def collected(group: PagingGroup, *, with_context: bool = True, **fields: Any) -> Decisions:
     decisions = DecisionsByKind(KINDS)
-    tensors = TableTensors.from_table(group.table)
+    tensors = TableTensors.from_table(group.table, group.device)
 
     def label(privileged: PrivilegedState) -> Tensor:
         return gain_labels(
@@ -166,6 +166,15 @@ def test_both_environments_give_the_same_bits(fields: dict[str, Any]) -> None:
         assert ("context_slots" in slow[kind]) == (
             kind == "pressure" and "evict_scope" not in fields
         )
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_device_collects_what_the_cpu_collects() -> None:
+    one, two = (collected(BatchedPaging(table(), OPTIONS, 3, where)) for where in ("cpu", "cuda"))
+    for kind in KINDS:
+        for name, values in one[kind].items():
+            torch.testing.assert_close(two[kind][name], values, atol=2e-3, rtol=1e-3)
 
 
 def test_without_a_summary_of_the_slots_only_the_victim_is_kept() -> None:

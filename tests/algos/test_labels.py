@@ -153,6 +153,18 @@ def test_labels_equal_the_slow_ones_along_routes(stage_from: Any) -> None:
     assert min(compared[name] for name in ("NEXT", "SEARCH", "RETRIEVE")) > 20, compared
 
 
+def test_what_the_archive_has_dropped_since_the_search_is_not_turned_to() -> None:
+    """A small archive, so that storing at a query pushes out pages that it has staged."""
+    options = PagingOptions(
+        capacity=3, archival_capacity=2, num_candidates=1, staging="hybrid", reward=PLAIN
+    )
+    table = small_table(0, num_documents=3, num_episodes=12, num_queries=6, coarse=True)
+    compared: Counter[str] = Counter()
+    for seed in (9, 12, 16):  # in each of them NEXT would have shown evidence that is gone
+        compared += compare_along_random_play(table, options, 0.6, seed, steps=40)
+    assert compared["NEXT"] > 0
+
+
 def test_both_environments_give_the_same_labels() -> None:
     options = PagingOptions(
         capacity=3, num_candidates=2, evict_scope="any", archival_capacity=4, reward=REWARD

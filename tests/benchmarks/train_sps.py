@@ -68,13 +68,13 @@ class Arm:
         seconds = {"environment": 0.0, "fit": 0.0}
         with (
             mock.patch.object(
-                BatchedPaging, "advance", _timed(BatchedPaging.advance, seconds, "environment")
+                BatchedPaging, "advance", timed(BatchedPaging.advance, seconds, "environment")
             ),
             mock.patch.object(
-                BatchedPaging, "begin", _timed(BatchedPaging.begin, seconds, "environment")
+                BatchedPaging, "begin", timed(BatchedPaging.begin, seconds, "environment")
             ),
             mock.patch.object(
-                GroupPolicyGradient, "_fit", _timed(GroupPolicyGradient._fit, seconds, "fit")
+                GroupPolicyGradient, "_fit", timed(GroupPolicyGradient._fit, seconds, "fit")
             ),
         ):
             wall, cpu = time.perf_counter(), time.process_time()
@@ -87,9 +87,9 @@ class Arm:
             self.shares.setdefault(part, []).append(value / cpu)
 
 
-def _timed(
-    function: Callable[..., Any], seconds: dict[str, float], part: str
-) -> Callable[..., Any]:
+def timed(function: Callable[..., Any], seconds: dict[str, float], part: str) -> Callable[..., Any]:
+    """The function, which adds the CPU time of its calls to a part's seconds."""
+
     def call(*args: Any, **kwargs: Any) -> Any:
         start = time.process_time()
         try:
