@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from envs.batched import paging_group
+from envs.batched import is_batchable, paging_group
 from envs.workloads import describe
 from envs.workloads.tables import (
     Tables,
@@ -37,7 +38,7 @@ from memrl.config import ConfigurationError, RunConfig, parse_config, run_settin
 from memrl.documents import Workload
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
-from memrl.evaluation.lineup import Arena, Line
+from memrl.evaluation.lineup import Arena, Line, MakeGroup
 from memrl.evaluation.summary import Entry
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.learning import imitate, improve, policy_gradient
@@ -88,12 +89,15 @@ def run(config: RunConfig, workload: Workload) -> list[Entry]:
             f"capacity {options.capacity} {options.unit}, {options.num_slots} slots, "
             f"archive {options.archival_capacity}"
         )
+        if config.environment == "batched" and not is_batchable(options):
+            print("these options are played by the reference environment alone, on the CPU")
         if options.unit == "tokens":
             num_cut = int((tables.test.page_tokens > options.capacity).sum())
             print(f"{num_cut:,} test pages are larger than main context and truncated to it")
         # learn, then score
-        validation = Arena(tables.validation, options, paging_group)
-        test = Arena(tables.test, options, paging_group)
+        make_group = group_maker(config)
+        validation = Arena(tables.validation, options, make_group)
+        test = Arena(tables.test, options, make_group)
         learned = learn(config, record, tables, scorer, validation, test, guard)
         entries = score(config, tables.train.page_prior, learned, validation, test, guard)
         report(config, record, entries)
@@ -144,6 +148,12 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def group_maker(config: RunConfig) -> MakeGroup:
+    """What plays, and where."""
+    device = pick_device(config.device)
+    return partial(paging_group, environment=config.environment, device=device)
+
+
 # ---------------------------------------------------------------------------------------- learn
 
 
@@ -158,9 +168,9 @@ def learn(
 ) -> list[Line]:
     """Gain regression, and a policy gradient if asked for; the lines of what was learned."""
     options, streams, device = validation.options, Streams(config.seed), pick_device(config.device)
-    kept = RunCheckpoint(record)
+    kept, make_group = RunCheckpoint(record), group_maker(config)
     imitation = GainRegression(
-        paging_group(tables.train, options, config.num_envs),
+        make_group(tables.train, options, config.num_envs),
         config.network,
         config.learner,
         streams,
@@ -172,10 +182,10 @@ def learn(
     lines = lineup.learned_lines(policy, config.evaluation)
     if config.algorithm in lineup.POLICY_GRADIENTS:
         rows = config.policy_gradient.num_groups * config.policy_gradient.group_size
-        group = paging_group(tables.train, options, rows)
+        group = make_group(tables.train, options, rows)
         gradient = policy_gradient(config, group, streams, kept, device)
         # As many training episodes as validation has tell how far learning fits them.
-        seen = Arena(tables.train, options, paging_group, tables.validation.num_episodes)
+        seen = Arena(tables.train, options, make_group, tables.validation.num_episodes)
         curve = test if config.policy_gradient.test_curve else None
         took = improve(config, record, kept, gradient, seen, validation, guard, curve)
         sampled = gradient.sampled_policy(streams.generator("evaluation", 2))

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
-from envs.batched_episodes import SavedRows
+from envs.batched_episodes import SavedRows, is_batchable
 from envs.batched_fixed import FixedShapePaging
 from envs.batched_paging import BatchedPaging, paging_group
 from envs.draws import EpisodeDraws
@@ -24,7 +24,7 @@ from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
 
-__all__ = ["BatchedPaging", "BatchedPagingEnv", "SavedRows", "paging_group"]
+__all__ = ["BatchedPaging", "BatchedPagingEnv", "SavedRows", "is_batchable", "paging_group"]
 
 
 class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):

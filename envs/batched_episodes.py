@@ -25,6 +25,11 @@ from memrl.state import PagingState, TableTensors
 from memrl.table import EpisodeTable
 
 
+def is_batchable(options: PagingOptions) -> bool:
+    """Whether the batched environment plays these options; only `LockstepPaging` plays the rest."""
+    return options.store_scope == "victim" and not options.observe_embeddings
+
+
 @dataclass(frozen=True)
 class SavedRows:
     """Rows of a batch as they were when `save` was called.
@@ -72,7 +77,7 @@ class EpisodeRows:
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}.")
-        if options.store_scope != "victim" or options.observe_embeddings:
+        if not is_batchable(options):
             raise ValueError(
                 "BatchedPaging plays store_scope='victim' without observe_embeddings, got "
                 f"store_scope={options.store_scope!r} and observe_embeddings="
@@ -173,15 +178,18 @@ class EpisodeRows:
         num_answered = int(batch.queries_asked[row]) - int(batch.at_query[row])
         return self._process.log.of_row(row, num_answered)
 
-    def privileged_state(self) -> PrivilegedState:
-        """The hidden truth of all rows; see `memrl.privileged`."""
-        batch, rows = self._process.batch, torch.arange(self.num_envs, device=self.device)
-        is_hit = torch.arange(self.table.max_pages, device=self.device) < batch.num_hits[:, None]
+    def privileged_state(self, rows: Tensor | None = None) -> PrivilegedState:
+        """The hidden truth of the given rows, (M,), or of all; see `memrl.privileged`."""
+        batch = self._process.batch
+        if rows is None:
+            rows = torch.arange(self.num_envs, device=self.device)
+        pages = torch.arange(self.table.max_pages, device=self.device)
+        is_hit = pages < batch.num_hits[rows, None]
         return privileged_state(
             batch.paging_state(rows),
             self._timetable,
-            batch.episode,
-            ranking=torch.where(is_hit, batch.ranking, EMPTY),
-            result_page=batch.result_page.clone(),
-            stores=batch.stores.clone(),
+            batch.episode[rows],
+            ranking=torch.where(is_hit, batch.ranking[rows], EMPTY),
+            result_page=batch.result_page[rows],
+            stores=batch.stores[rows],
         )

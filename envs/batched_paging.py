@@ -6,13 +6,14 @@ It has the interface of `envs.lockstep.LockstepPaging`, and every row always sta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from envs.batched_episodes import EpisodeRows, SavedRows
+from envs.batched_episodes import EpisodeRows, SavedRows, is_batchable
 from envs.batched_rows import Rows
 from envs.lockstep import GroupStep, LockstepPaging, LockstepResult, Observation
 from memrl.options import PagingOptions
@@ -20,11 +21,22 @@ from memrl.table import EpisodeTable
 
 
 def paging_group(
-    table: EpisodeTable, options: PagingOptions, num_envs: int
+    table: EpisodeTable,
+    options: PagingOptions,
+    num_envs: int,
+    *,
+    environment: Literal["batched", "reference"] = "batched",
+    device: torch.device | str = "cpu",
 ) -> BatchedPaging | LockstepPaging:
-    """Episodes side by side: `BatchedPaging` where it supports the options, else the reference."""
-    if options.store_scope == "victim" and not options.observe_embeddings:
-        return BatchedPaging(table, options, num_envs)
+    """Episodes side by side.
+
+    Args:
+        table, options, num_envs: see `EpisodeRows`.
+        environment: "batched" is `BatchedPaging` where it supports the options, else the reference.
+        device: where the batched environment lives; the reference is on the CPU.
+    """
+    if environment == "batched" and is_batchable(options):
+        return BatchedPaging(table, options, num_envs, device)
     return LockstepPaging(table, options, num_envs)
 
 

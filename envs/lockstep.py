@@ -239,16 +239,20 @@ class LockstepPaging:
         """The process of a row, for rendering and reports."""
         return self._processes[row]
 
-    def privileged_state(self) -> PrivilegedState:
-        """The hidden truth of all rows; see `memrl.privileged`."""
-        ranking = torch.full((self.num_envs, self.table.max_pages), -1, dtype=torch.int64)
-        for row, process in enumerate(self._processes):
-            ranking[row, : len(process.ranking)] = torch.tensor(process.ranking, dtype=torch.int64)
+    def privileged_state(self, rows: Tensor | None = None) -> PrivilegedState:
+        """The hidden truth of the given rows, (M,), or of all; see `memrl.privileged`."""
+        chosen = list(range(self.num_envs)) if rows is None else rows.tolist()
+        processes = [self._processes[row] for row in chosen]
+        ranking = torch.full((len(chosen), self.table.max_pages), -1, dtype=torch.int64)
+        for place, process in enumerate(processes):
+            ranking[place, : len(process.ranking)] = torch.tensor(
+                process.ranking, dtype=torch.int64
+            )
         return privileged_state(
-            self._buffer.state(),
+            self._buffer.state(chosen),
             self._timetable,
-            torch.tensor([process.episode for process in self._processes]),
+            torch.tensor([process.episode for process in processes]),
             ranking=ranking,
-            result_page=torch.tensor([process.result_page for process in self._processes]),
-            stores=torch.tensor([process.core.counts.stores for process in self._processes]),
+            result_page=torch.tensor([process.result_page for process in processes]),
+            stores=torch.tensor([process.core.counts.stores for process in processes]),
         )

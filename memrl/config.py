@@ -258,8 +258,12 @@ class RunConfig:
         if_used: what to do when the run folder exists: refuse, or append a number to its name.
         resume: continue an interrupted run in its folder.
         folds: leave one document out in turn, a run for each, and a table over all of them.
-        device: "auto" takes CUDA when there is one.
-        num_envs: episodes played side by side.
+        device: where networks are trained and the batched environment plays; "auto" takes CUDA when
+            there is one.
+        environment: what plays, in learning and in scoring. "batched": all episodes as tensors,
+            where it supports the options; "reference": process by process on the CPU. Both play
+            alike.
+        num_envs: episodes that gain regression plays side by side.
         wandb_mode: None respects WANDB_MODE, and is offline without it.
         algorithm: who learns. With "group_policy_gradient" or "ppo" gain regression learns first:
             it is the control that every table carries, and may be the start.
@@ -274,7 +278,8 @@ class RunConfig:
     resume: bool = False
     folds: bool = False
     device: str = "auto"
-    num_envs: int = 256
+    environment: Literal["batched", "reference"] = "batched"
+    num_envs: int = 1024
     wandb_mode: Literal["online", "offline", "disabled"] | None = None
     algorithm: Literal["gain_regression", "group_policy_gradient", "ppo"] = "gain_regression"
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
@@ -360,7 +365,8 @@ def run_settings(config: RunConfig) -> dict[str, Any]:
     Folders of this machine are left out or shortened; the data's hashes are in the provenance.
     """
     settings = dataclasses.asdict(config)
-    for name in ("runs_dir", "if_used", "resume", "folds", "device", "wandb_mode"):
+    of_the_machine = ("device", "environment", "wandb_mode")
+    for name in ("runs_dir", "if_used", "resume", "folds", *of_the_machine):
         del settings[name]
     del settings["workload"]["data_dir"]
     settings["workload"]["embedder"] = Path(config.workload.embedder).name

@@ -19,12 +19,11 @@ def page_scores(
         page: (B, R) pages of the window, -1 for none.
 
     Returns:
-        Dense and lexical scores, (B, R) int64 in units of 1 / SCORE_SCALE, 0 for none; and (B, R)
+        Dense and lexical scores, (B, R) int32 in units of 1 / SCORE_SCALE, 0 for none; and (B, R)
         bool, whether the focus names the page's speaker.
     """
-    valid = page >= 0
     document = state.document
-    doc_pages = table.page_offset[document + 1] - table.page_offset[document]
+    doc_pages = _doc_pages(state, table)
     page_focus = torch.where(state.focus_is_query, 0, state.focus) + state.first_page
     query_focus = torch.where(state.focus_is_query, state.focus, 0)
     base = torch.where(
@@ -32,13 +31,51 @@ def page_scores(
         table.query_score_base[document] + query_focus * doc_pages,
         table.page_score_base[document] + page_focus * doc_pages,
     )
-    row = torch.where(valid, page, 0) + state.first_page[:, None]
-    index = base[:, None] + row
-    dense = torch.where(valid, table.dense[index].long(), 0)
-    lexical = torch.where(valid, table.lexical[index].long(), 0)
-    names = focus_names(state, table)
-    speaker = table.page_speaker[table.page_offset[document][:, None] + row]
-    named = (names[:, None] >> speaker.clamp(min=0)) & 1
+    return _look_up(state, table, base, focus_names(state, table), page)
+
+
+def scores_between_pages(
+    state: PagingState, table: TableTensors, focus: Tensor, page: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What `page_scores` would give if certain pages were the focus in turn.
+
+    Args:
+        state: B episodes; their focus is not read.
+        table: the tensors of their table.
+        focus: (B, N) pages of the window. page: (B, R) as in `page_scores`.
+
+    Returns:
+        The same, (B, N, R).
+    """
+    document, first = state.document[:, None], state.first_page[:, None]
+    base = table.page_score_base[document] + (first + focus) * _doc_pages(state, table)[:, None]
+    names = table.page_names[table.page_offset[document] + first + focus]
+    return _look_up(state, table, base, names, page[:, None])
+
+
+def _doc_pages(state: PagingState, table: TableTensors) -> Tensor:
+    return table.page_offset[state.document + 1] - table.page_offset[state.document]
+
+
+def _look_up(
+    state: PagingState, table: TableTensors, base: Tensor, names: Tensor, page: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of pages on the rows of the score tables that begin at `base`, with these names.
+
+    Args:
+        state: B episodes. table: of theirs.
+        base, names: (B, ...). page: (B, ..., R).
+    """
+    valid = page >= 0
+    per_episode = (slice(None), *(None,) * (page.dim() - 1))
+    row = torch.where(valid, page, 0) + state.first_page[per_episode]
+    index = base[..., None] + row
+    dense, lexical = (  # `index_select` is several times as fast as indexing
+        (scores.index_select(0, index.reshape(-1)).view(index.shape) * valid).int()
+        for scores in (table.dense, table.lexical)
+    )
+    speaker = table.page_speaker[table.page_offset[state.document][per_episode] + row]
+    named = (names[..., None] >> speaker.clamp(min=0)) & 1
     return dense, lexical, valid & (speaker >= 0) & named.bool()
 
 

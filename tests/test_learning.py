@@ -101,6 +101,15 @@ def test_both_ways_of_playing_stand_beside_all_controls(
         assert controls == {*lineup.CONTROLS}
 
 
+def test_the_reference_environment_gives_the_same_run(
+    tmp_path: Path, finished: tuple[Path, Outcome]
+) -> None:
+    outcome = train(tmp_path, *arguments(), "--environment", "reference")
+    assert outcome.code == 0, outcome.err
+    assert metrics_of(run_folder(tmp_path)) == metrics_of(finished[0])
+    assert episodes_of(run_folder(tmp_path)) == episodes_of(finished[0])
+
+
 def test_metrics_say_how_learning_goes(finished: tuple[Path, Outcome]) -> None:
     lines = metrics_of(finished[0])
     assert len(lines) >= 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from state_by_hand import hand_state
-from table_fixtures import table_of, with_scores
+from table_fixtures import random_action, small_table, table_of, with_scores
 from torch import Tensor
 
+from envs.lockstep import LockstepPaging
 from memrl.documents import Query
 from memrl.memory.scores import SCORE_SCALE
-from memrl.options import PagingOptions, Staging
-from memrl.staging import first_page, neighbour_max, rank_pages, stage, staging_scores
+from memrl.options import STAGINGS, PagingOptions, Staging
+from memrl.staging import (
+    first_page,
+    neighbour_max,
+    places_from_pages,
+    rank_pages,
+    stage,
+    staging_scores,
+)
 from memrl.state import TableTensors
 
 T, F = True, False
@@ -190,3 +199,39 @@ def test_batch_rows_do_not_touch_each_other() -> None:
         alone_order, alone_count = rank_pages(alone, hits[one])
         assert torch.equal(order[one], alone_order)
         assert torch.equal(count[one], alone_count)
+
+
+@pytest.mark.parametrize("stage_from", ["archival", "both"])
+@pytest.mark.parametrize("staging", STAGINGS)
+def test_places_are_those_that_a_search_from_the_page_would_give(
+    staging: Staging, stage_from: Any
+) -> None:
+    """Coarse scores tie everywhere; every page of the window is looked for."""
+    table = small_table(3, num_documents=2, num_pages=10, num_episodes=6, coarse=True)
+    options = PagingOptions(capacity=3, num_candidates=2, staging=staging, stage_from=stage_from)
+    group, tensors = LockstepPaging(table, options, 6), TableTensors.from_table(table)
+    mask, rng, num_found = group.reset(range(6))["action_mask"], np.random.default_rng(0), 0
+    for _ in range(8):
+        state = group.privileged_state().state
+        focus = state.slot_page[:, :-1].clamp(min=0)
+        width = state.archived.shape[1]
+        places = torch.stack(
+            [
+                places_from_pages(state, tensors, options, focus, torch.full((6,), page))
+                for page in range(width)
+            ],
+            dim=2,
+        )
+        for slot in range(focus.shape[1]):
+            at_page = replace(
+                state, focus=focus[:, slot], focus_is_query=torch.zeros(6, dtype=torch.bool)
+            )
+            ranking = stage(at_page, tensors, options)[0]
+            for row in range(6):
+                expected = {page: place for place, page in enumerate(ranking[row].tolist())}
+                for page in range(width):
+                    assert places[row, slot, page] == expected.get(page, width)
+            num_found += int((ranking >= 0).sum())
+        actions = np.array([random_action(row, rng) for row in mask.numpy()])
+        mask = group.step(actions).observation["action_mask"]
+    assert num_found > 50

@@ -165,6 +165,16 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path, finished: tuple[Path, 
     assert_same_run(run_folder(tmp_path), finished[0])
 
 
+def test_the_reference_environment_gives_the_same_run(
+    tmp_path: Path, finished: tuple[Path, Outcome]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("envs.batched_paging.BatchedPaging", None)  # it is not used anywhere
+        outcome = train(tmp_path, "--environment", "reference")
+    assert outcome.code == 0, outcome.err
+    assert_same_run(run_folder(tmp_path), finished[0])
+
+
 def test_another_seed_learns_something_else_about_the_same_episodes(
     tmp_path: Path, finished: tuple[Path, Outcome]
 ) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from memrl.policies.network import CONTEXT_SLOTS
+
 INPUTS = ("slots", "candidates", "globals")
+
+
+def _inputs(observation: Mapping[str, Tensor]) -> tuple[str, ...]:
+    return (*INPUTS, CONTEXT_SLOTS) if CONTEXT_SLOTS in observation else INPUTS
 
 
 class DecisionDataset:
@@ -28,7 +34,7 @@ class DecisionDataset:
 
     def append(self, observation: Mapping[str, Tensor], mask: Tensor, **columns: Tensor) -> None:
         """Add M decisions: observation (M, ...), mask (M, A) bool, further columns (M, ...)."""
-        chunk = {name: observation[name].half() for name in INPUTS}
+        chunk = {name: observation[name].half() for name in _inputs(observation)}
         chunk["action_mask"] = mask.clone()
         self._chunks.append(chunk | {name: values.clone() for name, values in columns.items()})
         self._length += len(mask)
@@ -55,9 +61,44 @@ class DecisionDataset:
             name: values.index_select(0, index.to(values.device)).to(device)
             for name, values in chunk.items()
         }
-        return batch | {name: batch[name].float() for name in INPUTS}
+        return batch | {name: batch[name].float() for name in _inputs(batch)}
 
     def column(self, name: str) -> Tensor:
         """One column of all decisions, in the order in which they were added."""
         self.consolidate()
         return self._chunks[0][name]
+
+
+class DecisionsByKind:
+    """Decisions of several kinds, whose observations differ in shape; drawn as if they were one.
+
+    Args:
+        kinds: names of the kinds.
+    """
+
+    def __init__(self, kinds: Sequence[str]) -> None:
+        self._kinds = {kind: DecisionDataset() for kind in kinds}
+
+    def __len__(self) -> int:
+        """Number of decisions of all kinds."""
+        return sum(map(len, self._kinds.values()))
+
+    def __getitem__(self, kind: str) -> DecisionDataset:
+        """The decisions of one kind."""
+        return self._kinds[kind]
+
+    def sample(
+        self, batch_size: int, rng: np.random.Generator, device: torch.device
+    ) -> dict[str, dict[str, Tensor]]:
+        """Draw decisions uniformly with replacement; by kind, as `DecisionDataset.rows` gives them.
+
+        Kinds of which none is drawn are left out.
+        """
+        index: npt.NDArray[np.int64] = rng.integers(len(self), size=batch_size)
+        drawn, first = {}, 0
+        for kind, dataset in self._kinds.items():
+            own = index[(index >= first) & (index < first + len(dataset))] - first
+            if len(own):
+                drawn[kind] = dataset.rows(torch.from_numpy(own), device)
+            first += len(dataset)
+        return drawn

@@ -1,10 +1,10 @@
-"""Decisions as the policy gradient plays and keeps them: by kind, with nothing that is not needed.
+"""Decisions as learners play and keep them: by kind, with nothing that is not needed.
 
 Nine decisions in ten are made under pressure, where there are no candidates and, with the default
 scopes, STORE of the victim is the only operation. Such a decision is seen through an action space
-of its own: one slot row, no candidates, five actions. The network is the same; without a slot
-summary (`SetNetwork.slot_pool`) its values are those of the full observation. At a query the view
-is the full observation.
+of its own: one slot row, no candidates, five actions. The network is the same, and so are its
+values if it has no slot summary (`SetNetwork.slot_pool`), or is shown all slots beside that one. At
+a query the view is the full observation.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from memrl.actions import Op
 from memrl.evaluation.play import PagingGroup
 from memrl.options import PagingOptions
+from memrl.policies.network import CONTEXT_SLOTS
 
 KINDS = ("pressure", "query")
 
@@ -27,8 +28,8 @@ class DecisionView:
     """M decisions of one kind.
 
     Attributes:
-        inputs: `slots` (M, n, F), `candidates` (M, k, F), `globals` (M, G); float16, as they are
-            kept, so that learning sees exactly what played.
+        inputs: `slots` (M, n, F), `candidates` (M, k, F), `globals` (M, G), perhaps `CONTEXT_SLOTS`
+            (M, N, F); float16, as they are kept, so that learning sees exactly what played.
         action_mask: (M, 2 + 3 n + k) bool.
         row: (M,) environment rows.
         slot: (M,) the slot row that is shown, when n is 1 of several; else None.
@@ -47,15 +48,43 @@ class DecisionView:
             return choice  # RETRIEVE comes last: leaving candidates out moves no other action
         return torch.where(choice < 2, choice, 2 + (choice - 2) * self.num_rows + self.slot)
 
+    def values(self, values: Tensor) -> Tensor:
+        """Of one number per action of the environment, (M, A), those of the view's actions."""
+        num_actions = self.action_mask.shape[1]
+        if self.slot is None:
+            return values[:, :num_actions]
+        choice = torch.arange(num_actions, device=values.device)[:, None]
+        return values.gather(1, self.actions(choice).T)
+
+    def rows(self, index: Tensor) -> DecisionView:
+        """Some of the decisions, with inputs in single precision; index is (m,) int64."""
+        return DecisionView(
+            {name: values[index].float() for name, values in self.inputs.items()},
+            self.action_mask[index],
+            self.row[index],
+            None if self.slot is None else self.slot[index],
+            self.num_rows,
+        )
+
+
+def acts_on_victim_alone(options: PagingOptions) -> bool:
+    """Whether no operation under pressure is about another slot row than the victim's."""
+    only_victim = options.store_scope == "victim" and options.evict_scope == "victim"
+    return only_victim and options.admission == "forced"
+
 
 def shows_victim_alone(options: PagingOptions, slot_pool: bool) -> bool:
     """Whether a decision under pressure needs no other slot row than the victim's."""
-    only_victim = options.store_scope == "victim" and options.evict_scope == "victim"
-    return only_victim and options.admission == "forced" and not slot_pool
+    return acts_on_victim_alone(options) and not slot_pool
 
 
 def decision_views(
-    group: PagingGroup, action_mask: Tensor, rows: Tensor, *, victim_alone: bool
+    group: PagingGroup,
+    action_mask: Tensor,
+    rows: Tensor,
+    *,
+    victim_alone: bool,
+    with_context: bool = False,
 ) -> dict[str, DecisionView]:
     """The decisions of the given rows by kind, observed; kinds without any are left out.
 
@@ -63,13 +92,19 @@ def decision_views(
         group: the rows' environment.
         action_mask: (B, A) bool, of all its rows.
         rows: (M,) int64, rows that have a decision.
-        victim_alone: see `shows_victim_alone`.
+        victim_alone: see `shows_victim_alone`, or `acts_on_victim_alone` with
+        with_context: show all slots beside the victim, for a network's summary of them.
     """
     at_query = group.at_query()[rows]
     pressed, asked = rows[~at_query], rows[at_query]
     views = {}
     if len(pressed):
-        views["pressure"] = _under_pressure(group, action_mask[pressed], pressed, victim_alone)
+        mask = action_mask[pressed, : group.layout.start(Op.RETRIEVE)]
+        if victim_alone:
+            views["pressure"] = _of_victim(group, mask, pressed, with_context)
+        else:
+            inputs = _halves(group.observe_slots(pressed, _all_slots(group, pressed)))
+            views["pressure"] = DecisionView(inputs, mask, pressed, None, group.layout.num_rows)
     if len(asked):
         inputs = _halves(group.observe(asked))
         num_rows = group.layout.num_rows
@@ -77,17 +112,16 @@ def decision_views(
     return views
 
 
-def _under_pressure(
-    group: PagingGroup, action_mask: Tensor, rows: Tensor, victim_alone: bool
-) -> DecisionView:
+def _of_victim(group: PagingGroup, mask: Tensor, rows: Tensor, with_context: bool) -> DecisionView:
     num_rows = group.layout.num_rows
-    mask = action_mask[:, : group.layout.start(Op.RETRIEVE)]
-    if not victim_alone:
-        inputs = _halves(group.observe(rows))
-        inputs["candidates"] = inputs["candidates"][:, :0]
-        return DecisionView(inputs, mask, rows, None, num_rows)
     slot, shown = shown_alone(mask, num_rows)
-    inputs = _halves(group.observe_slots(rows, slot[:, None]))
+    if with_context:
+        inputs = _halves(group.observe_slots(rows, _all_slots(group, rows)))
+        inputs[CONTEXT_SLOTS] = inputs["slots"]
+        row = torch.arange(len(slot), device=slot.device)
+        inputs["slots"] = inputs["slots"][row, slot][:, None]
+    else:
+        inputs = _halves(group.observe_slots(rows, slot[:, None]))
     return DecisionView(inputs, shown, rows, slot, num_rows)
 
 
@@ -104,6 +138,10 @@ def shown_alone(action_mask: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
     slot = by_slot.any(dim=1).byte().argmax(dim=1)
     shown = by_slot.gather(2, slot[:, None, None].expand(-1, 3, 1))[..., 0]
     return slot, torch.cat([action_mask[:, :2], shown], dim=1)
+
+
+def _all_slots(group: PagingGroup, rows: Tensor) -> Tensor:
+    return torch.arange(group.layout.num_rows, device=rows.device).expand(len(rows), -1)
 
 
 def _halves(observation: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -12,23 +12,24 @@ numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from memrl.actions import ActionLayout, Op
-from memrl.algos.dataset import DecisionDataset
+from memrl.actions import Op
+from memrl.algos.collection import Behaviour, Plan, collect
+from memrl.algos.dataset import DecisionsByKind
+from memrl.algos.decisions import KINDS
 from memrl.algos.labels import gain_labels
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
 from memrl.config import LearnerConfig, NetworkConfig
-from memrl.evaluation.play import PagingGroup, play
-from memrl.policies.base import Policy
+from memrl.evaluation.play import PagingGroup
+from memrl.policies.base import layout_of
 from memrl.policies.clairvoyant import Clairvoyant
-from memrl.policies.heuristics import StoreAndRetrieve, UniformRandom
+from memrl.policies.heuristics import StoreAndRetrieve, YieldOnly
 from memrl.policies.network import GreedyGain, SetNetwork
 from memrl.privileged import PrivilegedState
 from memrl.seeding import Streams
@@ -68,7 +69,7 @@ class GainRegression:
         self._config = config
         self._streams = streams
         self._device = device
-        self._tensors = TableTensors.from_table(group.table)
+        self._tensors = TableTensors.from_table(group.table, group.device)
         self._thresholds = tuple(thresholds)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.integer("policy", 0))
@@ -76,7 +77,7 @@ class GainRegression:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
-        self.dataset = DecisionDataset()
+        self.dataset = DecisionsByKind(KINDS)
         self.snapshots: list[Snapshot] = []
         self.round = -1
         self.update_index = 0
@@ -108,50 +109,43 @@ class GainRegression:
             size=self._config.episodes_per_round,
             replace=self._group.table.num_episodes < self._config.episodes_per_round,
         )
-        play(
+        collect(
             self._group,
-            self._behaviour(number),
-            episodes.tolist(),
-            on_decision=self._record,
-            needs_privileged=True,
+            self._plan(number, episodes.tolist()),
+            self._labels,
+            self.dataset,
+            with_context=self.network.slot_pool,
             on_finished=on_finished,
         )
 
-    def _record(
-        self,
-        observation: Mapping[str, Tensor],
-        privileged: PrivilegedState | None,
-        running: npt.NDArray[np.bool_],
-    ) -> None:
-        assert privileged is not None
-        labels = gain_labels(
+    def _labels(self, privileged: PrivilegedState) -> Tensor:
+        return gain_labels(
             privileged,
             self._tensors,
             self._group.options,
             realization=self._config.realization,
             staging_realization=self._config.staging_realization,
         )
-        rows = torch.from_numpy(running)
-        kept = {name: values[rows] for name, values in observation.items()}
-        self.dataset.append(kept, observation["action_mask"][rows], labels=labels[rows])
 
-    def _behaviour(self, number: int) -> Policy:
+    def _plan(self, number: int, episodes: Sequence[int]) -> Plan:
         """Who plays the round: heuristics first, then mostly the learner."""
-        generator = self._streams.torch_generator("policy", 1, number)
-        heuristics: list[Policy] = [
-            StoreAndRetrieve(top_k=3),
-            *(StoreAndRetrieve(top_k=2, store_threshold=bound) for bound in self._thresholds),
-            UniformRandom(generator),
-            Clairvoyant(self._group.options.reward),
+        behaviours = [
+            Behaviour(StoreAndRetrieve(top_k=3)),
+            *(
+                Behaviour(StoreAndRetrieve(top_k=2, store_threshold=bound))
+                for bound in self._thresholds
+            ),
+            Behaviour(YieldOnly(), exploration=1.0),
+            Behaviour(Clairvoyant(self._group.options.reward)),
         ]
         rng = self._streams.generator("policy", 2, number)
-        rows = rng.integers(len(heuristics), size=self._group.num_envs)
+        choice = rng.integers(len(behaviours), size=len(episodes))
         if number > 0:
-            learner = _Exploring(self.policy, self._config.exploration, generator)
-            plays_learner = rng.random(self._group.num_envs) >= self._config.heuristic_frac
-            rows = np.where(plays_learner, len(heuristics), rows)
-            heuristics.append(learner)
-        return _PerRow(heuristics, torch.from_numpy(rows))
+            plays_learner = rng.random(len(episodes)) >= self._config.heuristic_frac
+            choice = np.where(plays_learner, len(behaviours), choice)
+            behaviours.append(Behaviour(self.policy, self._config.exploration))
+        seed = self._streams.integer("policy", 1, number)
+        return Plan(episodes, behaviours, torch.from_numpy(choice), seed)
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -184,14 +178,15 @@ class GainRegression:
         """Make one gradient step on decisions of all rounds so far; returns the loss."""
         config = self._config
         rng = self._streams.generator("shuffle", self.round, self.update_index)
-        batch = self.dataset.sample(config.batch_size, rng, self._device)
+        batches = self.dataset.sample(config.batch_size, rng, self._device)
         remaining = 1.0 - self.update_index / config.updates_per_round
         for settings in self.optimizer.param_groups:
             settings["lr"] = config.learning_rate * remaining
         self.network.train()
         with torch.random.fork_rng(devices=[]):  # dropout draws
             torch.manual_seed(int(rng.integers(2**32)))
-            loss = gain_loss(self.network(batch), batch, self._group.layout, config.gain_scale)
+            parts = ((self.network(batch), batch) for batch in batches.values())
+            loss = gain_loss(parts, config.gain_scale)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -200,67 +195,21 @@ class GainRegression:
         return float(loss.detach())
 
 
-def gain_loss(
-    predicted: Tensor, batch: Mapping[str, Tensor], layout: ActionLayout, gain_scale: float
-) -> Tensor:
+def gain_loss(parts: Iterable[tuple[Tensor, Mapping[str, Tensor]]], gain_scale: float) -> Tensor:
     """Squared error over legal operations, every kind of operation counting alike.
 
     Args:
-        predicted: (M, A) in units of `gain_scale`.
-        batch: `labels` (M, A) in reward, `action_mask` (M, A).
-        layout: the action space.
+        parts: predicted gains (M, a) in units of `gain_scale`, and the batch that they are of:
+            its observation, `labels` (M, a) in reward, `action_mask` (M, a).
         gain_scale: reward of one unit.
     """
-    legal = batch["action_mask"]
-    error = (predicted - batch["labels"] / gain_scale).square() * legal
-    losses = [
-        error[:, layout.block(op)].sum() / legal[:, layout.block(op)].sum().clamp(min=1)
-        for op in Op
-        if op is not Op.YIELD
-    ]
-    return torch.stack(losses).sum()
-
-
-class _PerRow:
-    """A policy of its own for each row of the batch."""
-
-    is_privileged = True
-
-    def __init__(self, policies: Sequence[Policy], choice: Tensor) -> None:
-        self._policies = policies
-        self._choice = choice
-
-    def act(
-        self,
-        observation: Mapping[str, Tensor],
-        action_mask: Tensor,
-        privileged: PrivilegedState | None = None,
-    ) -> Tensor:
-        actions = torch.zeros(len(action_mask), dtype=torch.int64)
-        for number, policy in enumerate(self._policies):
-            chosen = policy.act(observation, action_mask, privileged).cpu()
-            actions = torch.where(self._choice == number, chosen, actions)
-        return actions
-
-
-class _Exploring:
-    """A policy that now and then draws a legal action instead."""
-
-    is_privileged = False
-
-    def __init__(self, policy: Policy, probability: float, generator: torch.Generator) -> None:
-        self._policy = policy
-        self._probability = probability
-        self._generator = generator
-        self._random = UniformRandom(generator)
-
-    def act(
-        self,
-        observation: Mapping[str, Tensor],
-        action_mask: Tensor,
-        privileged: PrivilegedState | None = None,
-    ) -> Tensor:
-        chosen = self._policy.act(observation, action_mask, privileged).cpu()
-        drawn = self._random.act(observation, action_mask)
-        explores = torch.rand(len(chosen), generator=self._generator) < self._probability
-        return torch.where(explores, drawn, chosen)
+    operations = [op for op in Op if op is not Op.YIELD]
+    errors, counts = [], []
+    for predicted, batch in parts:
+        legal, layout = batch["action_mask"], layout_of(batch)
+        error = (predicted - batch["labels"] / gain_scale).square() * legal
+        blocks = [layout.block(op) for op in operations]
+        errors.append(torch.stack([error[:, block].sum() for block in blocks]))
+        counts.append(torch.stack([legal[:, block].sum() for block in blocks]))
+    means = torch.stack(errors).sum(dim=0) / torch.stack(counts).sum(dim=0).clamp(min=1)
+    return means.sum()

@@ -31,8 +31,6 @@ to stop: nested key-value retrieval, validation reward .73 instead of .81 after 
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -42,8 +40,10 @@ from memrl.foresight import future_value, is_in, shares
 from memrl.memory.paging import EMPTY
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
-from memrl.staging import stage
+from memrl.staging import places_from_pages
 from memrl.state import PagingState, TableTensors
+
+_MOST_SCORES = 2**22  # looked up at once; bounds the memory that searches take
 
 
 def gain_labels(
@@ -67,21 +67,9 @@ def gain_labels(
     """
     state, reward = privileged.state, options.reward
     layout = ActionLayout(state.slot_page.shape[1], state.candidate_page.shape[1])
-    evidence = Evidence.of(privileged, reward)
     victim = state.victim_rows()
     victim_page = torch.where(victim, state.slot_page, EMPTY).amax(dim=1, keepdim=True)  # (B, 1)
-    victim_loss = _loss(privileged, options, victim_page, realization)  # (B, 1)
-
-    gains = victim_loss.new_zeros((len(victim_loss), layout.num_actions))
-    trusted = torch.where(evidence.route.has_route, 1.0, staging_realization)  # (B,)
-    held = evidence.held(state.candidate_page)
-    held_next = evidence.held(_next_page(privileged))
-    gains[:, Op.NEXT] = trusted * (held_next - held) - reward.next
-    if options.evict_scope == "any" or options.admission == "optional":
-        loss = _loss(privileged, options, state.slot_page, realization)  # (B, N)
-        gains[:, layout.block(Op.EVICT)] = torch.where(
-            state.at_query[:, None], -reward.evict - loss, victim_loss - loss
-        )
+    gains = torch.zeros((len(victim), layout.num_actions), device=victim.device)
     if options.store_scope == "any":
         value = _stored_value(
             privileged, options, state.slot_page, _queue_place(state), realization
@@ -90,27 +78,53 @@ def gain_labels(
         now = torch.zeros_like(victim_page)
         value = victim * _stored_value(privileged, options, victim_page, now, realization)
     gains[:, layout.block(Op.STORE)] = value - reward.store
-    held_found = _held_by_search(privileged, table, options, evidence)
-    found_more = trusted[:, None] * (held_found - held[:, None])
-    gains[:, layout.block(Op.SEARCH)] = found_more - reward.search
-    gains[:, layout.block(Op.RETRIEVE)] = (
-        evidence.gained(state.candidate_page)
-        - _pushed_out_loss(privileged, options, victim_loss, realization)
-        - reward.retrieve
-        - reward.tokens * _candidate_tokens(privileged, table, options)
-    )
+    if options.evict_scope == "any" or options.admission == "optional":
+        loss = _loss(privileged, options, state.slot_page, realization)  # (B, N)
+        victim_loss = _loss(privileged, options, victim_page, realization)
+        gains[:, layout.block(Op.EVICT)] = torch.where(
+            state.at_query[:, None], -reward.evict - loss, victim_loss - loss
+        )
+    asked = state.at_query.nonzero()[:, 0]  # nothing else is legal anywhere else
+    if len(asked):
+        truth = privileged.rows(asked)
+        evidence = Evidence.of(truth, reward)
+        turned, searched = _restaging_gains(truth, table, options, evidence, staging_realization)
+        gains[asked, Op.NEXT] = turned
+        gains[asked, layout.block(Op.SEARCH)] = searched
+        lost = _pushed_out_loss(truth, options, victim_page[asked], realization)
+        retrieved = evidence.gained(truth.state.candidate_page) - lost - reward.retrieve
+        if reward.tokens:
+            retrieved -= reward.tokens * _candidate_tokens(truth, table, options)
+        gains[asked, layout.block(Op.RETRIEVE)] = retrieved
     return gains
 
 
+def _restaging_gains(
+    privileged: PrivilegedState,
+    table: TableTensors,
+    options: PagingOptions,
+    evidence: Evidence,
+    staging_realization: float,
+) -> tuple[Tensor, Tensor]:
+    """(B,) gains of NEXT and (B, N) of SEARCH, both at queries."""
+    trusted = torch.where(evidence.route.has_route, 1.0, staging_realization)  # (B,)
+    held = evidence.held(privileged.state.candidate_page)
+    turned = evidence.held(_next_page(privileged)) - held
+    searched = _held_by_search(privileged, table, options, evidence) - held[:, None]
+    reward = options.reward
+    return trusted * turned - reward.next, trusted[:, None] * searched - reward.search
+
+
 def _pushed_out_loss(
-    privileged: PrivilegedState, options: PagingOptions, victim_loss: Tensor, realization: float
+    privileged: PrivilegedState, options: PagingOptions, victim_page: Tensor, realization: float
 ) -> Tensor:
-    """(B, K) what the pages cost that FIFO evicts to let each candidate in."""
+    """(B, K) what the pages cost that FIFO evicts to let each candidate in; victim_page: (B, 1)."""
     state = privileged.state
     slot_page, slot_size = state.slot_page[:, :-1], state.slot_size[:, :-1]
     over_tokens = slot_size.sum(dim=1, keepdim=True) + state.candidate_size - int(options.capacity)
     is_full = (slot_page >= 0).all(dim=1, keepdim=True)
     if options.unit == "pages":  # one page makes room for one page
+        victim_loss = _loss(privileged, options, victim_page, realization)
         return ((over_tokens > 0) | is_full) * victim_loss
     loss = _loss(privileged, options, slot_page, realization)
     order = torch.where(slot_page >= 0, state.slot_sequence[:, :-1], torch.iinfo(torch.int64).max)
@@ -198,11 +212,12 @@ def _loss(
 
 
 def _next_page(privileged: PrivilegedState) -> Tensor:
-    """(B, W) the ranking with all but the next K hits blanked."""
-    num_candidates = max(privileged.state.candidate_page.shape[1], 1)
-    place = torch.arange(privileged.ranking.shape[1], device=privileged.ranking.device)
-    is_next = place // num_candidates == privileged.result_page[:, None] + 1
-    return torch.where(is_next, privileged.ranking, EMPTY)
+    """(B, K) the hits that NEXT would show, -1 where there are none."""
+    width = privileged.ranking.shape[1]
+    place = torch.arange(privileged.state.candidate_page.shape[1], device=privileged.ranking.device)
+    place = place + (privileged.result_page[:, None] + 1) * len(place)
+    page = privileged.ranking.gather(1, place.clamp(max=width - 1))
+    return torch.where(place < width, page, EMPTY)
 
 
 def _held_by_search(
@@ -213,26 +228,23 @@ def _held_by_search(
 ) -> Tensor:
     """(B, N) what the first K hits would hold if each slot's page became the focus.
 
-    Rankings are computed only where something worth retrieving can be reached at all.
+    Searches are scored only where something worth retrieving can be reached at all.
     """
-    state = privileged.state
-    num_rows = state.slot_page.shape[1]
-    held = torch.zeros(state.slot_page.shape, device=evidence.share.device)
+    state, num_candidates = privileged.state, options.num_candidates
     wanted = torch.cat([evidence.absent, evidence.route.target[:, None]], dim=1)
     reachable = wanted != EMPTY
     if options.stage_from == "archival":
         reachable &= state.archived.gather(1, wanted.clamp(min=0))
-    useful = state.at_query & reachable.any(dim=1)
-    index = useful.nonzero()[:, 0].repeat_interleave(num_rows)
-    if not len(index) or not options.num_candidates:
-        return held
-    focus = state.slot_page[useful].flatten()  # (M * N,)
-    focused = replace(
-        state.rows(index),
-        focus=focus.clamp(min=0),
-        focus_is_query=torch.zeros_like(focus, dtype=torch.bool),
-    )
-    ranking = stage(focused, table, options)[0][:, : options.num_candidates]
-    found = evidence.rows(index).held(ranking)
-    held[useful] = torch.where(focus >= 0, found, 0.0).view(-1, num_rows)
-    return held
+    worth = (evidence.gained(wanted) - options.reward.retrieve).clamp(min=0.0)
+    held = worth.new_zeros((*wanted.shape, state.slot_page.shape[1]))
+    episode, column = (reachable & (worth > 0)).nonzero(as_tuple=True)
+    if not num_candidates or not len(episode):
+        return held.amax(dim=1)
+    at_once = max(_MOST_SCORES // (held.shape[2] * state.archived.shape[1]), 1)
+    for one, other in zip(torch.split(episode, at_once), torch.split(column, at_once), strict=True):
+        searching = state.rows(one)
+        focus, page = searching.slot_page, wanted[one, other]
+        place = places_from_pages(searching, table, options, focus.clamp(min=0), page)
+        shows = (place < num_candidates) & (focus >= 0)
+        held[one, other] = shows * worth[one, other, None]
+    return held.amax(dim=1)

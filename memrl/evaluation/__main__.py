@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
             options = config.paging.resolved(**tables.train.medians())
             table = tables.test.with_prior(run.scorer.logits(tables.test))
             contestants = _contestants(run, options.reward)
-            played = Arena(table, options, paging_group).play(contestants)
+            make_group = partial(paging_group, environment=config.environment)
+            played = Arena(table, options, make_group).play(contestants)
             pairs = zip(contestants, played, strict=True)
             runs.append([Entry.of(*pair, run.config.seed) for pair in pairs])
             data.append(data_record(workload, tables))

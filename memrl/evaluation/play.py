@@ -132,8 +132,8 @@ class PagingGroup(Protocol):
         """The same with the given slot rows, (M, n), and no candidates."""
         ...
 
-    def privileged_state(self) -> PrivilegedState:
-        """The hidden truth of all rows."""
+    def privileged_state(self, rows: Tensor | None = None) -> PrivilegedState:
+        """The hidden truth of the given rows, (M,), or of all."""
         ...
 
     def log(self, row: int) -> EpisodeLog:
@@ -183,17 +183,11 @@ class EpisodeRecord:
         return sum(self.reward_terms.values())
 
 
-OnDecision = Callable[[Observation, PrivilegedState | None, npt.NDArray[np.bool_]], None]
-"""Called before each step: the observation, the hidden truth (if asked for), the running rows."""
-
-
 def play(
     group: PagingGroup,
     policy: Policy,
     episodes: Sequence[int],
     *,
-    on_decision: OnDecision | None = None,
-    needs_privileged: bool = False,
     on_finished: Callable[[int], None] | None = None,
 ) -> list[EpisodeRecord]:
     """Play every episode once.
@@ -204,8 +198,6 @@ def play(
         group: where they are played; its rows are reset.
         policy: who plays.
         episodes: numbers in the group's table.
-        on_decision: see `OnDecision`.
-        needs_privileged: hand the hidden truth to `on_decision`.
         on_finished: called with 1 for each finished episode, for progress bars.
 
     Returns:
@@ -219,12 +211,8 @@ def play(
     tallies = [_Tally(len(group.reward_names)) for _ in queues]
     records: dict[int, EpisodeRecord] = {}
     while running.any():
-        wants_truth = policy.is_privileged or needs_privileged
-        privileged = group.privileged_state() if wants_truth else None
-        if on_decision is not None:
-            on_decision(observation, privileged if needs_privileged else None, running)
-        seen = privileged if policy.is_privileged else None
-        actions = policy.act(observation, observation["action_mask"], seen).cpu().numpy()
+        truth = group.privileged_state() if policy.is_privileged else None
+        actions = policy.act(observation, observation["action_mask"], truth).cpu().numpy()
         result = group.step(actions)
         observation = result.observation
         for row in np.flatnonzero(running).tolist():

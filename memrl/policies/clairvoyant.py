@@ -19,7 +19,7 @@ from memrl.foresight import (
 )
 from memrl.memory.paging import EMPTY
 from memrl.options import RewardWeights
-from memrl.policies.base import GLOBAL, first_legal, layout_of
+from memrl.policies.base import first_legal
 from memrl.privileged import PrivilegedState
 
 
@@ -50,11 +50,15 @@ class Clairvoyant:
         action_mask: Tensor,
         privileged: PrivilegedState | None = None,
     ) -> Tensor:
-        """Store what will be needed, retrieve what is; see `Policy.act`."""
+        """Store what will be needed, retrieve what is; see `Policy.act`.
+
+        The observation is not read.
+        """
+        del observation
         if privileged is None:
             raise ValueError("Clairvoyant plays on the privileged state; none was given.")
-        layout = layout_of(observation)
         slot_page = privileged.state.slot_page
+        layout = ActionLayout(slot_page.shape[1], privileged.state.candidate_page.shape[1])
         value = self._value(privileged, slot_page, self._reward.retrieve)
         needed_now = is_in(slot_page, privileged.needs)
 
@@ -72,7 +76,7 @@ class Clairvoyant:
         archived = privileged.state.archived.gather(1, slot_page.clamp(min=0))
         whole = self._value(privileged, slot_page, 0.0)
         loss = torch.where(archived, whole - value, whole)  # what is archived can be brought back
-        evict, evicts = self._evict(observation, action_mask, loss)
+        evict, evicts = self._evict(layout, action_mask, privileged, loss)
 
         at_query = privileged.state.at_query
         action = torch.where(follows, approach, 0)
@@ -141,13 +145,16 @@ class Clairvoyant:
         return step, pays & action_mask.gather(1, step[:, None])[:, 0]
 
     def _evict(
-        self, observation: Mapping[str, Tensor], action_mask: Tensor, loss: Tensor
+        self,
+        layout: ActionLayout,
+        action_mask: Tensor,
+        privileged: PrivilegedState,
+        loss: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """Under pressure and free to choose: the page whose leaving costs least."""
-        layout = layout_of(observation)
         legal = action_mask[:, layout.block(Op.EVICT)]
         row = loss.masked_fill(~legal, torch.inf).argmin(dim=1)
-        pressed = observation["globals"][:, GLOBAL["under_pressure"]] > 0
+        pressed = privileged.state.slot_page[:, -1] >= 0
         return layout.start(Op.EVICT) + row, legal.any(dim=1) & pressed
 
 

@@ -42,7 +42,7 @@ class UniformRandom:
     """A legal action drawn uniformly.
 
     Args:
-        generator: where the draws come from, on the device of the masks.
+        generator: where the draws come from; they are made on its device.
     """
 
     is_privileged: ClassVar[bool] = False
@@ -58,7 +58,9 @@ class UniformRandom:
     ) -> Tensor:
         """Draw; see `Policy.act`."""
         del observation, privileged
-        return torch.multinomial(action_mask.float(), 1, generator=self._generator)[:, 0]
+        weights = action_mask.to(self._generator.device).float()
+        drawn = torch.multinomial(weights, 1, generator=self._generator)[:, 0]
+        return drawn.to(action_mask.device)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,10 @@ from memrl.observation import FEATURES, GLOBALS
 from memrl.policies.base import FEATURE, layout_of
 from memrl.privileged import PrivilegedState
 
+CONTEXT_SLOTS = "context_slots"
+"""Entry of an observation that holds all slot rows, (B, N, F), where `slots` holds only those that
+operations are about."""
+
 _ILLEGAL = -1e9  # finite, so that 0 x log-probability is 0 and not NaN
 _SLOT_OPS = (Op.EVICT, Op.STORE, Op.SEARCH)  # in the order of the action space
 
@@ -51,7 +55,11 @@ class SetEncoder(nn.Module):
         candidate_rows = self.candidate_encoder(candidates).relu()
         parts = [self.global_encoder(observation["globals"]).relu()]
         if self.slot_pool:
-            parts += _pool(slot_rows, slots[..., FEATURE["occupied"]])
+            pooled, pooled_rows = slots, slot_rows
+            if CONTEXT_SLOTS in observation:
+                pooled = observation[CONTEXT_SLOTS]
+                pooled_rows = self.slot_encoder(pooled).relu()
+            parts += _pool(pooled_rows, pooled[..., FEATURE["occupied"]])
         parts += _pool(candidate_rows, candidates[..., FEATURE["occupied"]])
         return slot_rows, candidate_rows, self.context(torch.cat(parts, dim=-1))
 
@@ -74,7 +82,13 @@ class SetNetwork(SetEncoder):
         self.operation_head = nn.Linear(hidden, len(Op) - 1)
 
     def forward(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Return (B, A) values, legal or not; mask them before use."""
+        """Return (B, A) values, legal or not; mask them before use.
+
+        Args:
+            observation: `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G). With
+                `CONTEXT_SLOTS` the action space is that of `slots`, and the values are those that
+                they have among all slots.
+        """
         slot_rows, candidate_rows, context = self.encoded(observation)
         operation = self.operation_head(context)  # (B, 5): NEXT, EVICT, STORE, SEARCH, RETRIEVE
         slot_values = self.slot_pointer(slot_rows, context).transpose(1, 2)  # (B, 3, N)
@@ -218,7 +232,8 @@ def _gains(
     """(B, A) predicted gains in reward and the mask, both where the network is."""
     device = next(network.parameters()).device
     network.eval()
-    moved = {name: observation[name].to(device) for name in ("slots", "candidates", "globals")}
+    names = {"slots", "candidates", "globals", CONTEXT_SLOTS} & observation.keys()
+    moved = {name: observation[name].to(device) for name in names}
     return network(moved) * gain_scale, action_mask.to(device)
 
 

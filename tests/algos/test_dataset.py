@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from memrl.algos.dataset import DecisionDataset
+from memrl.algos.dataset import DecisionDataset, DecisionsByKind
 
 CPU = torch.device("cpu")
 
@@ -114,3 +114,41 @@ def test_chosen_rows_come_back_in_the_order_asked_for() -> None:
     assert (batch["globals"][:, 0] * 8).tolist() == [19.0, 0.0, 7.0, 7.0]
     assert batch["slots"].dtype == torch.float32
     assert torch.equal(made.column("labels")[:, 0] * 3, torch.arange(20.0))
+
+
+# ---------------------------------------------------------------------------------------- kinds
+
+
+def by_kind() -> DecisionsByKind:
+    """Decisions 0..11 of one kind, and 12..19 of another, whose observations have another shape."""
+    made = DecisionsByKind(("near", "far"))
+    add(made["near"], 0, 12)
+    observation, mask, labels = chunk(12, 8)
+    observation["slots"] = observation["slots"][:, :1]
+    observation["context_slots"] = chunk(12, 8)[0]["slots"]
+    made["far"].append(observation, mask[:, :3], labels=labels[:, :3])
+    return made
+
+
+def test_kinds_are_drawn_as_if_they_were_one() -> None:
+    made = by_kind()
+    assert (len(made), len(made["near"]), len(made["far"])) == (20, 12, 8)
+    drawn = made.sample(20_000, np.random.default_rng(1), CPU)
+    assert {kind: len(batch["labels"]) for kind, batch in drawn.items()} == {
+        "near": pytest.approx(12_000, abs=400),
+        "far": pytest.approx(8_000, abs=400),
+    }
+    assert drawn["far"]["slots"].shape[1:] == (1, 2)
+    assert drawn["far"]["context_slots"].shape[1:] == (3, 2)
+    assert drawn["far"]["context_slots"].dtype == torch.float32
+    assert "context_slots" not in drawn["near"]
+    number = torch.cat([batch["globals"][:, 0] * 8 for batch in drawn.values()]).long()
+    assert number.bincount(minlength=20).tolist() == pytest.approx([1000] * 20, abs=5 * 1000**0.5)
+    far = drawn["far"]
+    assert torch.equal(far["labels"][:, 0] * 3, far["globals"][:, 0] * 8)
+
+
+def test_a_kind_of_which_none_is_drawn_is_left_out() -> None:
+    made = DecisionsByKind(("near", "far"))
+    add(made["far"], 0, 3)
+    assert set(made.sample(50, np.random.default_rng(0), CPU)) == {"far"}

@@ -58,11 +58,13 @@ def weights(made: GainRegression) -> dict[str, Tensor]:
 
 
 def data(made: GainRegression) -> dict[str, Tensor]:
-    """As many decisions of the dataset, by chance, as there are: differences will show."""
+    """Four times as many decisions of the dataset, drawn, as there are: differences will show."""
     count = len(made.dataset)
-    return made.dataset.sample(4 * count, np.random.default_rng(0), CPU) | {
-        "length": torch.tensor(count)
+    drawn = made.dataset.sample(4 * count, np.random.default_rng(0), CPU)
+    columns = {
+        f"{kind}.{name}": values for kind, batch in drawn.items() for name, values in batch.items()
     }
+    return columns | {"length": torch.tensor(count)}
 
 
 def equal(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -88,13 +90,29 @@ def train(made: GainRegression, rounds: int, *, last_updates: int | None = None)
 LAYOUT = ActionLayout(2, 2)  # YIELD, NEXT, EVICT x 2, STORE x 2, SEARCH x 2, RETRIEVE x 2
 
 
-def loss(predicted: dict[int, float], labels: dict[int, float], legal: set[int]) -> float:
-    def row(values: dict[int, float]) -> Tensor:
-        return torch.tensor([[values.get(action, 0.0) for action in range(LAYOUT.num_actions)]])
+def row(values: dict[int, float]) -> Tensor:
+    return torch.tensor([[values.get(action, 0.0) for action in range(LAYOUT.num_actions)]])
 
+
+def batch_of(labels: Tensor, mask: Tensor, layout: ActionLayout = LAYOUT) -> dict[str, Tensor]:
+    """Of the observation only the numbers of rows are read."""
+    return {
+        "slots": torch.zeros(len(mask), layout.num_rows, 1),
+        "candidates": torch.zeros(len(mask), layout.num_candidates, 1),
+        "labels": labels,
+        "action_mask": mask,
+    }
+
+
+def part(
+    predicted: dict[int, float], labels: dict[int, float], legal: set[int]
+) -> tuple[Tensor, dict[str, Tensor]]:
     mask = torch.tensor([[action in legal for action in range(LAYOUT.num_actions)]])
-    batch = {"labels": row(labels), "action_mask": mask}
-    return float(gain_loss(row(predicted), batch, LAYOUT, gain_scale=0.5))
+    return row(predicted), batch_of(row(labels), mask)
+
+
+def loss(predicted: dict[int, float], labels: dict[int, float], legal: set[int]) -> float:
+    return float(gain_loss([part(predicted, labels, legal)], gain_scale=0.5))
 
 
 def test_the_loss_is_a_squared_error_in_units_of_the_gain_scale() -> None:
@@ -120,22 +138,34 @@ def test_the_mean_is_over_the_legal_actions_of_the_batch() -> None:
     predicted[:, store] = torch.tensor([1.0, 2.0, 9.0])
     mask = torch.zeros((3, LAYOUT.num_actions), dtype=torch.bool)
     mask[:2, store] = True
-    batch = {"labels": torch.zeros_like(predicted), "action_mask": mask}
-    assert float(gain_loss(predicted, batch, LAYOUT, 1.0)) == (1.0 + 4.0) / 2
+    batch = batch_of(torch.zeros_like(predicted), mask)
+    assert float(gain_loss([(predicted, batch)], 1.0)) == (1.0 + 4.0) / 2
+
+
+def test_parts_of_several_shapes_count_as_one_batch() -> None:
+    """A view of the victim alone: YIELD, NEXT, EVICT, STORE, SEARCH."""
+    store, retrieve = LAYOUT.encode(Op.STORE, 1), LAYOUT.encode(Op.RETRIEVE, 1)
+    full = part({store: 1.0, retrieve: 3.0}, {}, {0, store, retrieve})
+    mask = torch.tensor([[True, False, False, True, False]] * 2)
+    predicted = torch.tensor([[0.0, 7.0, 7.0, 2.0, 7.0], [0.0, 7.0, 7.0, 4.0, 7.0]])
+    alone = predicted, batch_of(torch.zeros(2, 5), mask, ActionLayout(1, 0))
+    expected = (1.0**2 + 2.0**2 + 4.0**2) / 3 + 3.0**2
+    assert float(gain_loss([full, alone], 1.0)) == float(gain_loss([alone, full], 1.0)) == expected
 
 
 # ---------------------------------------------------------------------------------------- fitting
 
 
 def test_the_loss_falls_on_a_fixed_dataset() -> None:
-    made = learner(config=replace(SMALL, updates_per_round=50), dropout=0.0)
+    config = replace(SMALL, updates_per_round=50, batch_size=256)
+    made = learner(config=config, dropout=0.0)
     made.begin_round()
-    batch = made.dataset.sample(500, np.random.default_rng(0), CPU)
-    layout = ActionLayout(OPTIONS.capacity + 1, OPTIONS.num_candidates)  # type: ignore[arg-type]
+    batches = made.dataset.sample(500, np.random.default_rng(0), CPU).values()
 
     @torch.no_grad()
     def error() -> float:
-        return float(gain_loss(made.network.eval()(batch), batch, layout, SMALL.gain_scale))
+        network = made.network.eval()
+        return float(gain_loss([(network(batch), batch) for batch in batches], SMALL.gain_scale))
 
     before = error()
     losses = [made.update() for _ in range(50)]

@@ -97,10 +97,11 @@ def test_illegal_actions_have_no_probability() -> None:
 
 
 @pytest.mark.parametrize(
-    ("slot_pool", "victim_alone"), [(False, True), (False, False), (True, False)]
+    ("slot_pool", "victim_alone", "with_context"),
+    [(False, True, False), (False, False, False), (True, False, False), (True, True, True)],
 )
 def test_a_view_has_the_values_and_the_actions_of_the_full_observation(
-    slot_pool: bool, victim_alone: bool
+    slot_pool: bool, victim_alone: bool, with_context: bool
 ) -> None:
     net = network(slot_pool)
     group = BatchedPaging(small_table(1), OPTIONS, 8)
@@ -114,7 +115,9 @@ def test_a_view_has_the_values_and_the_actions_of_the_full_observation(
             break
         half = {name: value.half().float() for name, value in observation.items()}
         full = net(half)
-        views = decision_views(group, mask, rows, victim_alone=victim_alone)
+        views = decision_views(
+            group, mask, rows, victim_alone=victim_alone, with_context=with_context
+        )
         assert sorted(torch.cat([view.row for view in views.values()]).tolist()) == rows.tolist()
         for kind, view in views.items():
             inputs = {name: value.float() for name, value in view.inputs.items()}
@@ -122,12 +125,16 @@ def test_a_view_has_the_values_and_the_actions_of_the_full_observation(
             shown = ActionLayout(inputs["slots"].shape[1], inputs["candidates"].shape[1])
             assert view.action_mask.shape == (len(view.row), shown.num_actions)
             assert int(view.action_mask.sum()) == int(mask[view.row].sum())
+            some = view.rows(torch.arange(0, len(view.row), 2))
+            torch.testing.assert_close(net(some.inputs), values[::2])
+            assert torch.equal(some.actions(some.row * 0 + 3), view.actions(view.row * 0 + 3)[::2])
             for choice in range(shown.num_actions):
                 legal = view.action_mask[:, choice]
                 action = view.actions(torch.full_like(view.row, choice))
                 assert mask[view.row[legal], action[legal]].all()
                 expected = full[view.row].gather(1, action[:, None])[:, 0]
                 torch.testing.assert_close(values[legal, choice], expected[legal])
+                assert torch.equal(view.values(full[view.row])[legal, choice], expected[legal])
                 seen |= {(kind, layout.decode(int(a))[0]) for a in action[legal]}
         action = torch.multinomial(mask.float(), 1, generator=generator)[:, 0]
         observation = group.step(action.numpy()).observation

@@ -368,24 +368,6 @@ def test_a_path_is_no_table() -> None:
         BatchedPagingEnv("table.safetensors", num_envs=2)  # type: ignore[arg-type]
 
 
-def splitmix(word: int) -> int:
-    """SplitMix64's finaliser on Python's unbounded integers."""
-    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-    word = (word ^ (word >> 27)) * 0x94D049BB133111EB % 2**64
-    return word ^ (word >> 31)
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2**63 - 1])
-def test_draws_are_those_of_unsigned_words(seed: int) -> None:
-    gamma = 0x9E3779B97F4A7C15
-    rows, counts = torch.arange(200), torch.arange(200) * 37
-    expected = []
-    for row, count in zip(rows.tolist(), counts.tolist(), strict=True):
-        word = splitmix((row * gamma + seed * gamma + 0xBF58476D1CE4E5B9) % 2**64)
-        expected.append((splitmix((word + (count + 1) * gamma) % 2**64) >> 11) % 1000)
-    assert draw_episodes(seed, rows, counts, 1000).tolist() == expected
-
-
 def test_draws_are_uniform_and_rows_independent() -> None:
     rows = torch.arange(100).repeat_interleave(500)
     counts = torch.arange(500).repeat(100)

@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 from play_by_hand import apples
@@ -223,33 +222,6 @@ def test_every_finished_episode_is_reported() -> None:
     assert finished == [1] * 8
 
 
-@pytest.mark.parametrize("needs_privileged", [False, True])
-def test_a_listener_hears_of_every_decision_of_the_running_rows(needs_privileged: bool) -> None:
-    heard = 0
-
-    def listen(
-        observation: Mapping[str, Tensor],
-        privileged: PrivilegedState | None,
-        running: npt.NDArray[np.bool_],
-    ) -> None:
-        nonlocal heard
-        assert running.shape == (3,)
-        assert (privileged is not None) == needs_privileged
-        # A row that runs has a choice; one that has ended has none.
-        has_choice = observation["action_mask"][:, 1:].any(dim=1).numpy()
-        assert (has_choice == running).all()
-        heard += int(running.sum())
-
-    records = play(
-        LockstepPaging(table(), OPTIONS, 3),
-        ByFeatures(),
-        range(8),
-        on_decision=listen,
-        needs_privileged=needs_privileged,
-    )
-    assert heard == sum(record.decisions for record in records) > 0
-
-
 class Curious(ByFeatures):
     """Notes whether it was given the hidden truth."""
 
@@ -270,13 +242,7 @@ class Curious(ByFeatures):
 @pytest.mark.parametrize("is_privileged", [False, True])
 def test_only_a_privileged_policy_is_given_the_truth(is_privileged: bool) -> None:
     policy = Curious(is_privileged)
-    play(
-        LockstepPaging(table(), OPTIONS, 3),
-        policy,
-        range(3),
-        on_decision=lambda *_: None,
-        needs_privileged=True,
-    )
+    play(LockstepPaging(table(), OPTIONS, 3), policy, range(3))
     assert policy.given == {is_privileged}
 
 
