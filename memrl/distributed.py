@@ -34,7 +34,7 @@ from memrl.resuming import differing_keys
 
 T = TypeVar("T")
 
-_GRACE_S = 3.0  # in which ranks that are alive say that they, too, have lost the others
+_GRACE_S = 5.0  # in which ranks that are alive say that they, too, have lost the others
 _DONE, _LOST, _INTERRUPTED = "done", "lost", "interrupted"
 
 
@@ -223,7 +223,7 @@ class Ranks:
         if self._store is not None:
             with suppress(RuntimeError):  # the store is gone with whoever kept it
                 self._store.set(f"left/{self.rank}", reason)
-        # After a failure NCCL's group would wait for what never comes; the end of the process ends it.
+        # After a failure NCCL's group might wait for ever; the end of the process ends it.
         if dist.is_initialized() and (self.wakes_others or reason == _DONE):
             dist.destroy_process_group()
 
