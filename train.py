@@ -7,6 +7,7 @@
     python train.py --config configs/locomo_gpg.yaml              # learn from the reward alone
     python train.py --config configs/locomo_ppo.yaml              # the same with a critic
     python train.py --config configs/default.yaml --resume true   # go on after Ctrl-C
+    torchrun --standalone --nproc_per_node 2 train.py --config configs/locomo_gpg.yaml
 
 Writes runs/<name>/seed<k>/: config.yaml, provenance.json, metrics.jsonl, checkpoint-<n>/,
 episodes.jsonl (a line per policy and episode), results.json, results.md, tables/, wandb/.
@@ -15,6 +16,7 @@ The table over all folds is in runs/<name>-folds/seed<k>/.
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from functools import partial
@@ -22,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from envs.batched import is_batchable, paging_group
 from envs.batched_fixed import FixedShapePaging
@@ -35,8 +36,11 @@ from envs.workloads.tables import (
     workload_record,
 )
 from memrl.algos.gain_regression import GainRegression
+from memrl.algos.shares import Share
 from memrl.algos.tiers import resolved_tier
+from memrl.bystander import Bystander
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
+from memrl.distributed import Ranks
 from memrl.documents import Workload
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
@@ -44,6 +48,7 @@ from memrl.evaluation.lineup import Arena, Line, MakeGroup
 from memrl.evaluation.play import PagingGroup
 from memrl.evaluation.summary import Entry
 from memrl.interrupt import Interrupted, InterruptGuard
+from memrl.launch import joined, pick_device, rank_label
 from memrl.learning import imitate, improve, policy_gradient
 from memrl.options import PagingOptions
 from memrl.policies.prior import PageScorer, fit_page_scorer
@@ -65,28 +70,22 @@ from memrl.tracking import Run, require_startable, require_unused, run_folder, s
 # ---------------------------------------------------------------------------------------- one run
 
 
-def run(config: RunConfig, workload: Workload) -> list[Entry]:
-    """World, policy, learning, score; returns the records of every policy on the test episodes."""
+def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
+    """World, policy, learning, score; returns the records of every policy on the test episodes.
+
+    Of several ranks the first one scores, and the others return nothing.
+    """
     folder = run_folder(Path(config.runs_dir), config.name, config.seed)
-    if config.resume and (folder / "results.json").exists():
-        require_same_config(folder, plain(run_settings(config)))
-        require_same_data(folder, workload_record(workload))
-        print(f"{folder} is finished already; its records are used.")
-        return summary.read_entries(folder / "episodes.jsonl")
+    if ranks.from_first(lambda: config.resume and (folder / "results.json").exists()):
+        return finished(config, workload, folder) if ranks.is_first else []
 
-    pick_device(config.device)  # what is not there is named before anything is built
-    require_startable(
-        Path(config.runs_dir),
-        config.name,
-        config.seed,
-        resume=config.resume and folder.exists(),
-        if_used=config.if_used,
-    )
-    tables, scorer = build_world(config, workload)
+    require_runnable(config, folder, ranks)  # what cannot be is named before anything is built
+    with ranks.first_alone():
+        tables, scorer = build_world(config, workload)
     options = config.paging.resolved(**tables.train.medians())
-    record = open_run(config, data_record(workload, tables), Streams(config.seed))
+    record = open_run(config, data_record(workload, tables), Streams(config.seed), ranks)
 
-    with record, InterruptGuard() as guard:
+    with record, InterruptGuard(announces=ranks.is_first) as guard:
         world = (
             f"{tables.train.num_episodes:,} training, {tables.validation.num_episodes} validation"
         )
@@ -101,13 +100,38 @@ def run(config: RunConfig, workload: Workload) -> list[Entry]:
             num_cut = int((tables.test.page_tokens > options.capacity).sum())
             print(f"{num_cut:,} test pages are larger than main context and truncated to it")
         # learn, then score
-        make_group = group_maker(config)
+        make_group = group_maker(config, ranks)
         validation = Arena(tables.validation, options, make_group)
         test = Arena(tables.test, options, make_group)
-        learned = learn(config, record, tables, scorer, validation, test, guard)
+        learned = learn(config, record, tables, scorer, validation, test, guard, ranks)
+        if not ranks.is_first:
+            return []
         entries = score(config, tables.train.page_prior, learned, validation, test, guard)
         report(config, record, entries)
     return entries
+
+
+def finished(config: RunConfig, workload: Workload, folder: Path) -> list[Entry]:
+    """The records of a run that has ended."""
+    require_same_config(folder, plain(run_settings(config)))
+    require_same_data(folder, workload_record(workload))
+    print(f"{folder} is finished already; its records are used.")
+    return summary.read_entries(folder / "episodes.jsonl")
+
+
+def require_runnable(config: RunConfig, folder: Path, ranks: Ranks) -> None:
+    """Raise MemrlError if the device is missing, the folder is taken or the ranks do not fit."""
+    pick_device(config.device, ranks)
+    if config.algorithm in lineup.POLICY_GRADIENTS:
+        ranks.require_equal_shares(config.policy_gradient.num_groups, "policy_gradient.num_groups")
+    if ranks.is_first:
+        require_startable(
+            Path(config.runs_dir),
+            config.name,
+            config.seed,
+            resume=config.resume and folder.exists(),
+            if_used=config.if_used,
+        )
 
 
 def build_world(config: RunConfig, workload: Workload) -> tuple[Tables, PageScorer]:
@@ -125,51 +149,41 @@ def build_world(config: RunConfig, workload: Workload) -> tuple[Tables, PageScor
     ), scorer
 
 
-def open_run(config: RunConfig, data: dict[str, object], streams: Streams) -> Run:
-    """Open the run folder and its mirror."""
+def open_run(config: RunConfig, data: dict[str, object], streams: Streams, ranks: Ranks) -> Run:
+    """Open the run folder and its mirror; ranks that do not write it get a stand-in."""
+    root = Path(config.runs_dir)
+    folder = run_folder(root, config.name, config.seed)
+    ranks.require_same("data", data)
+    if not ranks.is_first:
+        return Bystander(folder, config.name, config.seed)
     return start_run(
-        Path(config.runs_dir),
+        root,
         config.name,
         config.seed,
         run_settings(config),
         collect_provenance(sys.argv, streams.describe(), data),
-        resume=config.resume
-        and run_folder(Path(config.runs_dir), config.name, config.seed).exists(),
+        resume=config.resume and folder.exists(),
         if_used=config.if_used,
         wandb_mode=config.wandb_mode,
         group=config.name.split("-fold")[0],
     )
 
 
-def pick_device(name: str) -> torch.device:
-    """The device that a configuration names; "auto" is CUDA when there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(
-            f"There is no device {name} (torch sees {torch.cuda.device_count()} CUDA devices): "
-            "use --device auto or cpu."
-        )
-    return device
-
-
-def group_maker(config: RunConfig) -> MakeGroup:
+def group_maker(config: RunConfig, ranks: Ranks) -> MakeGroup:
     """What plays, and where."""
-    device = pick_device(config.device)
+    device = pick_device(config.device, ranks)
     return partial(paging_group, environment=config.environment, device=device)
 
 
 def gradient_group(
-    config: RunConfig, table: EpisodeTable, options: PagingOptions
+    config: RunConfig, ranks: Ranks, table: EpisodeTable, options: PagingOptions, num_rows: int
 ) -> tuple[PagingGroup | FixedShapePaging, Tier]:
-    """The rows of a policy gradient, and the tier in which they are played."""
-    settings, device = config.policy_gradient, pick_device(config.device)
-    rows = settings.num_groups * settings.group_size
-    tier = resolved_tier(settings.tier, device)
+    """This rank's rows of a policy gradient, and the tier in which they are played."""
+    device = pick_device(config.device, ranks)
+    tier = resolved_tier(config.policy_gradient.tier, device)
     if tier == "eager" or config.environment == "reference":
-        return group_maker(config)(table, options, rows), "eager"
-    return FixedShapePaging(table, options, rows, device), tier
+        return group_maker(config, ranks)(table, options, num_rows), "eager"
+    return FixedShapePaging(table, options, num_rows, device), tier
 
 
 # ---------------------------------------------------------------------------------------- learn
@@ -183,24 +197,29 @@ def learn(
     validation: Arena,
     test: Arena,
     guard: InterruptGuard,
+    ranks: Ranks,
 ) -> list[Line]:
     """Gain regression, and a policy gradient if asked for; the lines of what was learned."""
-    options, streams, device = validation.options, Streams(config.seed), pick_device(config.device)
-    kept, make_group = RunCheckpoint(record), group_maker(config)
+    options, streams = validation.options, Streams(config.seed)
+    device, make_group = pick_device(config.device, ranks), group_maker(config, ranks)
+    kept = RunCheckpoint(record, ranks)
     imitation = GainRegression(
-        make_group(tables.train, options, config.num_envs),
+        make_group(tables.train, options, math.ceil(config.num_envs / ranks.world_size)),
         config.network,
         config.learner,
         streams,
         thresholds=np.quantile(tables.train.page_prior, (0.3, 0.5, 0.7)).tolist(),
         device=device,
+        share=Share.of(ranks, config.learner.episodes_per_round, "learner.episodes_per_round"),
     )
     print(f"{sum(p.numel() for p in imitation.network.parameters()):,} parameters")
     policy = imitate(config, record, kept, imitation, scorer, validation, guard)
     lines = lineup.learned_lines(policy, config.evaluation)
     if config.algorithm in lineup.POLICY_GRADIENTS:
-        group, tier = gradient_group(config, tables.train, options)
-        gradient = policy_gradient(config, group, tier, streams, kept, device)
+        rows = config.policy_gradient.num_groups * config.policy_gradient.group_size
+        share = Share.of(ranks, rows, "policy_gradient.num_groups")
+        group, tier = gradient_group(config, ranks, tables.train, options, len(share))
+        gradient = policy_gradient(config, group, tier, streams, kept, device, share)
         # As many training episodes as validation has tell how far learning fits them.
         seen = Arena(tables.train, options, make_group, tables.validation.num_episodes)
         curve = test if config.policy_gradient.test_curve else None
@@ -257,36 +276,51 @@ def report(config: RunConfig, record: Run, entries: list[Entry]) -> None:
 # ---------------------------------------------------------------------------------------- program
 
 
-def run_folds(config: RunConfig, workload: Workload) -> None:
+def run_folds(config: RunConfig, workload: Workload, ranks: Ranks) -> None:
     """Leave each document out in turn, and report on all of them together."""
     together = replace(config, name=f"{config.name}-folds")
     root, folds = Path(config.runs_dir), range(len(workload.documents))
-    if not config.resume:  # better now than after the last fold
-        require_unused(run_folder(root, together.name, config.seed))
-    elif not any(run_folder(root, f"{config.name}-fold{f}", config.seed).exists() for f in folds):
-        require_config_file(run_folder(root, f"{config.name}-fold0", config.seed))
+    folders = [run_folder(root, f"{config.name}-fold{fold}", config.seed) for fold in folds]
+    if ranks.is_first:  # better now than after the last fold
+        if not config.resume:
+            require_unused(run_folder(root, together.name, config.seed))
+        elif not any(folder.exists() for folder in folders):
+            require_config_file(folders[0])
     runs = []
     for fold in folds:
         split = replace(config.split, kind="leave_one_out", fold=fold)
-        runs.append(run(replace(config, name=f"{config.name}-fold{fold}", split=split), workload))
-    with open_run(together, {"folds": len(runs)}, Streams(config.seed)) as record:
-        report(together, record, summary.merge(runs))
+        of_fold = replace(config, name=f"{config.name}-fold{fold}", split=split)
+        runs.append(run(of_fold, workload, ranks))
+    with open_run(together, {"folds": len(runs)}, Streams(config.seed), ranks) as record:
+        if ranks.is_first:
+            report(together, record, summary.merge(runs))
+
+
+def numbered(config: RunConfig) -> RunConfig:
+    """The configuration with the name of the run that it asks to resume."""
+    root = Path(config.runs_dir)
+    if config.resume and config.if_used == "number":
+        config = replace(config, name=newest_name(root, config.name, config.seed))
+    if config.resume and not config.folds:
+        require_config_file(run_folder(root, config.name, config.seed))
+    return config
+
+
+def begin(config: RunConfig, ranks: Ranks) -> None:
+    """Load the documents, and run once or fold by fold."""
+    workload = load_workload(config.workload)
+    print(describe(workload))
+    (run_folds if config.folds else run)(config, workload, ranks)
 
 
 def main() -> int:
     """Run what the command line asks for; exit status 1 on errors, 130 after Ctrl-C."""
     config = parse_config()
-    if config.resume and config.if_used == "number":
-        newest = newest_name(Path(config.runs_dir), config.name, config.seed)
-        config = replace(config, name=newest)
     try:
-        if config.resume and not config.folds:
-            require_config_file(run_folder(Path(config.runs_dir), config.name, config.seed))
-        workload = load_workload(config.workload)
-        print(describe(workload))
-        (run_folds if config.folds else run)(config, workload)
+        with joined(config.device) as ranks:
+            begin(ranks.from_first(lambda: numbered(config)), ranks)
     except MemrlError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {rank_label()}{error}", file=sys.stderr)
         return 1
     except (Interrupted, KeyboardInterrupt):
         return 130

@@ -17,9 +17,13 @@ class InterruptGuard:
     """Context manager that turns Ctrl-C into `Interrupted` at safe points.
 
     The first Ctrl-C is kept until `check` is called; a second one stops the program on the spot.
+
+    Args:
+        announces: whether to say so on standard error.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, announces: bool = True) -> None:
+        self._announces = announces
         self._pending = False
         self._previous: object = None
 
@@ -56,5 +60,6 @@ class InterruptGuard:
         if self._pending:
             raise KeyboardInterrupt
         self._pending = True
-        # Not print(): a signal handler may run in the middle of another write to the same stream.
-        os.write(2, b"\nStopping at the next safe point; Ctrl-C again stops on the spot.\n")
+        if self._announces:
+            # Not print(): a signal handler may run in the middle of another write to the stream.
+            os.write(2, b"\nStopping at the next safe point; Ctrl-C again stops on the spot.\n")

@@ -1,7 +1,8 @@
 """How a run learns: gain regression first, and a policy gradient beside or after it.
 
 Both are scored on the validation documents while they learn, keep the weights that scored best, and
-can be stopped with Ctrl-C and resumed to the same numbers.
+can be stopped with Ctrl-C and resumed to the same numbers. Of several ranks the first one scores,
+and tells the others; so all of them stop, begin again and keep weights at the same moment.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.algos.policy_gradient import PolicyGradient
 from memrl.algos.ppo import PPO
 from memrl.algos.rollout import DivergedError
+from memrl.algos.shares import Share
 from memrl.algos.static_rollout import FixedShapeGroup
 from memrl.best import BestSoFar
 from memrl.checkpoint import under
@@ -54,7 +56,8 @@ def imitate(
     """Alternate collecting and fitting; return the policy of the best round on validation."""
     best = BestSoFar(learner.network)
     rounds_scored = int(kept.state.get("rounds_scored", 0))
-    num_updates, num_episodes = config.learner.updates_per_round, config.learner.episodes_per_round
+    num_updates, num_episodes = config.learner.updates_per_round, learner.num_episodes
+    ranks = learner.ranks
     if kept.state:
         best.restore(kept.tensors, kept.state["best"])
 
@@ -80,14 +83,17 @@ def imitate(
                     loss = learner.update()
                     if learner.update_index % LOG_EVERY == 0:
                         record.log(learner.global_step, {"losses/gain": loss})
-                    guard.checking(advance)(1)
-            (records,) = validation.play([Contestant(lineup.LEARNED, learner.policy)])
-            reward = summary.mean_reward_per_question(records)
+                    advance(1)
+                    if ranks.wakes_others:
+                        guard.check()
+            reward = ranks.from_first(
+                lambda: _mean_reward(validation, Contestant(lineup.LEARNED, learner.policy))
+            )
             best.offer(reward, number)
             rounds_scored = number + 1
             record.log(
                 learner.global_step,
-                {"eval/reward_per_question": reward, "rollout/decisions": len(learner.dataset)},
+                {"eval/reward_per_question": reward, "rollout/decisions": learner.num_decisions},
             )
             print(f"round {number}: validation reward per question {reward:.3f}")
             save()
@@ -109,12 +115,14 @@ def policy_gradient(
     streams: Streams,
     kept: RunCheckpoint,
     device: torch.device,
+    share: Share,
 ) -> PolicyGradient:
     """The learner that the run's `algorithm` names.
 
     Args:
         group: its rows, on the training episodes; in fixed shapes unless the tier is eager.
         tier: a resolved one. kept: of gain regression, which may be the start.
+        share: which of all ranks' rows these are.
     """
     settings = config.policy_gradient
     make: Callable[..., PolicyGradient] = GroupPolicyGradient
@@ -129,6 +137,7 @@ def policy_gradient(
         initial=start_weights(settings.start, kept.tensors),
         device=device,
         tier=tier,
+        share=share,
     )
 
 
@@ -206,7 +215,8 @@ def improve(
     settings = config.policy_gradient
     first_step = config.learner.rounds * config.learner.updates_per_round
     best = BestSoFar(learner.network)
-    floor = _floor(validation)
+    ranks = learner.ranks
+    floor = ranks.from_first(lambda: _mean_reward(validation, Contestant(lineup.FIFO, YieldOnly())))
     standing = Standing(floor)
     if POLICY_GRADIENT in kept.state:
         tensors, state = kept.part(POLICY_GRADIENT)
@@ -230,7 +240,9 @@ def improve(
                 rate = (learner.steps - before) / (time.perf_counter() - start)
                 is_last = learner.steps >= settings.total_timesteps
                 if is_last or learner.iteration % settings.eval_every == 0:
-                    metrics |= _evaluate(config, learner, train, validation, test)
+                    metrics |= ranks.from_first(
+                        lambda: _evaluate(config, learner, train, validation, test)
+                    )
                     reward = metrics["eval/reward_per_question"]
                     if reward > best.score:
                         standing.best_step = learner.total_steps
@@ -266,8 +278,8 @@ def improve(
     }
 
 
-def _floor(validation: Arena) -> float:
-    (records,) = validation.play([Contestant(lineup.FIFO, YieldOnly())])
+def _mean_reward(arena: Arena, contestant: Contestant) -> float:
+    (records,) = arena.play([contestant])
     return summary.mean_reward_per_question(records)
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from memrl.launch import launched
+
 
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -18,6 +20,7 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    is_silent = launched()[0] > 0  # of several processes the first one shows how far they are
+    with Progress(*columns, console=Console(stderr=True), disable=is_silent) as progress:
         task = progress.add_task(description, total=total)
         yield lambda steps: progress.advance(task, steps)

@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 
+from memrl.launch import launched
+
 PACKAGES = (
     "memrl",
     "torch",
@@ -118,13 +120,14 @@ def _versions() -> dict[str, str]:
 
 
 def _machine() -> dict[str, Any]:
-    """Operating system, processor, accelerators and thread counts."""
+    """Operating system, processor, accelerators, counts of threads and of processes that learn."""
     cuda = torch.cuda.is_available()
     return {
         "platform": platform.platform(),
         "processor": platform.machine(),
         "cpu_count": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "processes": launched()[1],
         "cuda": torch.version.cuda if cuda else None,
         "cuda_devices": [
             torch.cuda.get_device_name(index)

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from memrl.algos.dataset import DecisionsByKind
-from memrl.algos.decisions import DecisionView, acts_on_victim_alone, decision_views
+from memrl.algos.dataset import DecisionDataset, DecisionsByKind
+from memrl.algos.decisions import KINDS, DecisionView, acts_on_victim_alone, decision_views
 from memrl.draws import random_uniforms
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.base import Policy
@@ -47,12 +47,14 @@ class Plan:
         episodes: E numbers in the table.
         behaviours: the ways to play. choice: (E,) int64, which of them plays each episode.
         seed: of what is drawn while playing.
+        first_place: place of the first episode, where the list is a part of several.
     """
 
     episodes: Sequence[int]
     behaviours: Sequence[Behaviour]
     choice: Tensor
     seed: int
+    first_place: int = 0
 
 
 @torch.no_grad()
@@ -67,6 +69,9 @@ def collect(
 ) -> None:
     """Play every episode once, and keep each decision with its label.
 
+    Decisions are kept episode by episode, in the order of the plan, so that their order does not
+    depend on how many episodes are played side by side.
+
     Args:
         group: where they are played; its rows are begun anew.
         plan: what is played. label: makes the labels.
@@ -77,6 +82,7 @@ def collect(
     """
     victim_alone = acts_on_victim_alone(group.options)
     playing = _Playing(group, plan)
+    collected = {kind: DecisionDataset() for kind in KINDS}
     playing.begin_next(range(group.num_envs))
     num_left = len(plan.episodes)
     while num_left:
@@ -91,8 +97,12 @@ def collect(
             labels = torch.zeros(mask.shape, device=mask.device)
             labels[rows] = label(truth)
             for kind, view in views.items():
-                own = view.values(labels[view.row])
-                decisions[kind].append(view.inputs, view.action_mask, labels=own)
+                collected[kind].append(
+                    view.inputs,
+                    view.action_mask,
+                    labels=view.values(labels[view.row]),
+                    place=playing.place[view.row],
+                )
             actions[rows] = playing.choose(rows, views, mask[rows], truth)
         terminated = group.advance(actions).terminated
         ended = (playing.is_running & terminated).nonzero()[:, 0].tolist()
@@ -101,6 +111,10 @@ def collect(
         if on_finished is not None:
             for _ in ended:
                 on_finished(1)
+    for kind, own in collected.items():
+        if len(own):
+            # An episode's decisions have been added in its own order.
+            decisions[kind].extend(own, own.column("place").argsort(stable=True), leave_out="place")
 
 
 class _Playing:
@@ -152,7 +166,8 @@ class _Playing:
         place, count = self.place[rows], self._num_decisions[rows]
         self._num_decisions[rows] = count + 1
         chosen, seed = self._choice[place], self._plan.seed
-        explores = random_uniforms(seed, place, 2 * count) < self._exploration[chosen]
+        stream = place + self._plan.first_place
+        explores = random_uniforms(seed, stream, 2 * count) < self._exploration[chosen]
         chosen = torch.where(explores, -1, chosen)
         by_row = torch.full_like(self.place, -1)
         by_row[rows] = chosen
@@ -174,6 +189,6 @@ class _Playing:
         if len(explorers):
             own_mask = mask[explorers]
             equal = log_policy(torch.zeros(own_mask.shape, device=mask.device), own_mask)
-            uniforms = random_uniforms(seed, place[explorers], 2 * count[explorers] + 1)
+            uniforms = random_uniforms(seed, stream[explorers], 2 * count[explorers] + 1)
             played[rows[explorers]] = sample_actions(equal, uniforms)
         return played[rows]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from memrl.algos.shares import Places
 from memrl.policies.network import CONTEXT_SLOTS
 
 INPUTS = ("slots", "candidates", "globals")
@@ -38,6 +39,14 @@ class DecisionDataset:
         chunk["action_mask"] = mask.clone()
         self._chunks.append(chunk | {name: values.clone() for name, values in columns.items()})
         self._length += len(mask)
+
+    def extend(self, other: DecisionDataset, order: Tensor, leave_out: str) -> None:
+        """Add another dataset's decisions in the order of an index, (M,) int64, less a column."""
+        other.consolidate()
+        (chunk,) = other._chunks
+        kept = {name: values[order] for name, values in chunk.items() if name != leave_out}
+        self._chunks.append(kept)
+        self._length += len(order)
 
     def consolidate(self) -> None:
         """Merge the chunks, so that sampling is one gather; cheap when nothing was added."""
@@ -87,18 +96,38 @@ class DecisionsByKind:
         """The decisions of one kind."""
         return self._kinds[kind]
 
+    def lengths(self) -> dict[str, int]:
+        """Number of decisions of each kind."""
+        return {kind: len(dataset) for kind, dataset in self._kinds.items()}
+
     def sample(
-        self, batch_size: int, rng: np.random.Generator, device: torch.device
+        self,
+        batch_size: int,
+        rng: np.random.Generator,
+        device: torch.device,
+        places: Mapping[str, Places] | None = None,
     ) -> dict[str, dict[str, Tensor]]:
         """Draw decisions uniformly with replacement; by kind, as `DecisionDataset.rows` gives them.
 
         Kinds of which none is drawn are left out.
+
+        Args:
+            places: of several ranks that draw together, where the decisions here stand among those
+                of all. Of what is drawn those here are given; if there are none, no rows of a kind.
         """
-        index: npt.NDArray[np.int64] = rng.integers(len(self), size=batch_size)
+        totals = self.lengths()
+        if places is not None:
+            totals = {kind: places[kind].total for kind in totals}
+        index = torch.from_numpy(rng.integers(sum(totals.values()), size=batch_size))
         drawn, first = {}, 0
-        for kind, dataset in self._kinds.items():
-            own = index[(index >= first) & (index < first + len(dataset))] - first
+        for kind, total in totals.items():
+            own = index[(index >= first) & (index < first + total)] - first
+            if places is not None:
+                own = places[kind].own(own)
             if len(own):
-                drawn[kind] = dataset.rows(torch.from_numpy(own), device)
-            first += len(dataset)
+                drawn[kind] = self._kinds[kind].rows(own, device)
+            first += total
+        if not drawn:
+            kind = next(kind for kind, length in self.lengths().items() if length)
+            drawn[kind] = self._kinds[kind].rows(index[:0], device)
         return drawn

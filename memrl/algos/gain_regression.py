@@ -24,8 +24,10 @@ from memrl.algos.collection import Behaviour, Plan, collect
 from memrl.algos.dataset import DecisionsByKind
 from memrl.algos.decisions import KINDS
 from memrl.algos.labels import gain_labels
+from memrl.algos.shares import Places, Share, require_decisions
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
 from memrl.config import LearnerConfig, NetworkConfig
+from memrl.distributed import ALONE
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.base import layout_of
 from memrl.policies.clairvoyant import Clairvoyant
@@ -42,13 +44,14 @@ class GainRegression:
     """The learner; see the module docstring.
 
     Args:
-        group: training episodes played side by side.
+        group: training episodes played side by side; of several ranks, those of this one.
         network: size of the network. config: the learner's settings. streams: the run's seeds.
         thresholds: thresholds of the prior rule that play among the heuristics.
         device: where the network is trained.
+        share: which of a round's episodes this rank plays; None for all.
 
     Attributes:
-        network: the network in training.
+        ranks: who learns together. network: the network in training.
         optimizer: its AdamW.
         snapshots: weights at the beginning of each round so far; enough to collect its data again.
         round: number of the present round, -1 before the first.
@@ -64,8 +67,11 @@ class GainRegression:
         *,
         thresholds: Sequence[float],
         device: torch.device,
+        share: Share | None = None,
     ) -> None:
         self._group = group
+        self._share = share or Share.alone(config.episodes_per_round)
+        self.ranks = self._share.ranks
         self._config = config
         self._streams = streams
         self._device = device
@@ -74,10 +80,12 @@ class GainRegression:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.integer("policy", 0))
             self.network = SetNetwork(network.hidden, network.dropout, network.slot_pool).to(device)
+        self.ranks.broadcast_module(self.network)
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.dataset = DecisionsByKind(KINDS)
+        self._places = {kind: Places(self.ranks) for kind in KINDS}
         self.snapshots: list[Snapshot] = []
         self.round = -1
         self.update_index = 0
@@ -86,6 +94,16 @@ class GainRegression:
     def global_step(self) -> int:
         """Gradient steps so far."""
         return max(self.round, 0) * self._config.updates_per_round + self.update_index
+
+    @property
+    def num_decisions(self) -> int:
+        """Decisions of all ranks and rounds so far."""
+        return sum(places.total for places in self._places.values())
+
+    @property
+    def num_episodes(self) -> int:
+        """Episodes that this rank plays in a round."""
+        return len(self._share)
 
     @property
     def policy(self) -> GreedyGain:
@@ -109,6 +127,7 @@ class GainRegression:
             size=self._config.episodes_per_round,
             replace=self._group.table.num_episodes < self._config.episodes_per_round,
         )
+        before = self.dataset.lengths()
         collect(
             self._group,
             self._plan(number, episodes.tolist()),
@@ -117,6 +136,10 @@ class GainRegression:
             with_context=self.network.slot_pool,
             on_finished=on_finished,
         )
+        require_decisions(self.ranks, len(self.dataset))
+        for kind, length in self.dataset.lengths().items():
+            # Ranks play one stretch of the plan after the other: no step tells them apart.
+            self._places[kind].add(torch.tensor([length - before[kind]]))
 
     def _labels(self, privileged: PrivilegedState) -> Tensor:
         return gain_labels(
@@ -144,8 +167,9 @@ class GainRegression:
             plays_learner = rng.random(len(episodes)) >= self._config.heuristic_frac
             choice = np.where(plays_learner, len(behaviours), choice)
             behaviours.append(Behaviour(self.policy, self._config.exploration))
-        seed = self._streams.integer("policy", 1, number)
-        return Plan(episodes, behaviours, torch.from_numpy(choice), seed)
+        seed, own = self._streams.integer("policy", 1, number), self._share.own
+        chosen = torch.from_numpy(choice[own])
+        return Plan(episodes[own], behaviours, chosen, seed, first_place=own.start)
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -175,10 +199,13 @@ class GainRegression:
     # ------------------------------------------------------------------ fitting
 
     def update(self) -> float:
-        """Make one gradient step on decisions of all rounds so far; returns the loss."""
+        """Make one gradient step on decisions of all rounds so far; returns the loss.
+
+        It is that of the whole batch, of which each rank sees the decisions that it has.
+        """
         config = self._config
         rng = self._streams.generator("shuffle", self.round, self.update_index)
-        batches = self.dataset.sample(config.batch_size, rng, self._device)
+        batches = self.dataset.sample(config.batch_size, rng, self._device, self._places)
         remaining = 1.0 - self.update_index / config.updates_per_round
         for settings in self.optimizer.param_groups:
             settings["lr"] = config.learning_rate * remaining
@@ -187,22 +214,31 @@ class GainRegression:
         with torch.random.fork_rng(devices=own):  # dropout draws
             torch.manual_seed(int(rng.integers(2**32)))
             parts = ((self.network(batch), batch) for batch in batches.values())
-            loss = gain_loss(parts, config.gain_scale)
+            loss = gain_loss(parts, config.gain_scale, self.ranks.sum)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        (total,) = self.ranks.sum_gradients(self.network, loss.detach()[None]).tolist()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.update_index += 1
-        return float(loss.detach())
+        return float(total)
 
 
-def gain_loss(parts: Iterable[tuple[Tensor, Mapping[str, Tensor]]], gain_scale: float) -> Tensor:
+def gain_loss(
+    parts: Iterable[tuple[Tensor, Mapping[str, Tensor]]],
+    gain_scale: float,
+    sum_over_ranks: Callable[[Tensor], Tensor] = ALONE.sum,
+) -> Tensor:
     """Squared error over legal operations, every kind of operation counting alike.
+
+    Each is averaged over the legal operations of the whole batch. Where ranks share the batch, this
+    is what the decisions of one add to its loss.
 
     Args:
         parts: predicted gains (M, a) in units of `gain_scale`, and the batch that they are of:
             its observation, `labels` (M, a) in reward, `action_mask` (M, a).
         gain_scale: reward of one unit.
+        sum_over_ranks: of the numbers of legal operations.
     """
     operations = [op for op in Op if op is not Op.YIELD]
     errors, counts = [], []
@@ -212,5 +248,5 @@ def gain_loss(parts: Iterable[tuple[Tensor, Mapping[str, Tensor]]], gain_scale: 
         blocks = [layout.block(op) for op in operations]
         errors.append(torch.stack([error[:, block].sum() for block in blocks]))
         counts.append(torch.stack([legal[:, block].sum() for block in blocks]))
-    means = torch.stack(errors).sum(dim=0) / torch.stack(counts).sum(dim=0).clamp(min=1)
-    return means.sum()
+    count = sum_over_ranks(torch.stack(counts).sum(dim=0)).clamp(min=1)
+    return (torch.stack(errors).sum(dim=0) / count).sum()

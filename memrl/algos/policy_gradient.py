@@ -26,10 +26,12 @@ from torch import Tensor, nn
 from memrl.actions import Op
 from memrl.algos.decisions import shows_victim_alone
 from memrl.algos.rollout import Rollout, roll_out, scored_queries
+from memrl.algos.shares import Share
 from memrl.algos.static_rollout import FixedShapeGroup, StaticRollouts
 from memrl.algos.static_update import Losses, StaticUpdates
 from memrl.algos.updates import (
     Batches,
+    Minibatch,
     clipped_loss,
     gradient_step,
     minibatches,
@@ -71,16 +73,18 @@ class PolicyGradient(ABC):
     """What such learners share; see the module docstring.
 
     Args:
-        group: `num_groups * group_size` rows on the training episodes; with a tier other than
-            "eager", one that steps in fixed shapes.
+        group: `num_groups * group_size` rows on the training episodes, or this rank's share; with
+            a tier other than "eager", one that steps in fixed shapes.
         network: size of the network. config: the learner's settings. streams: the run's seeds.
         gain_scale: reward that one unit of the network's output stands for.
         initial: weights to start from; None for random ones.
         device: where the network is trained.
-        tier: a resolved one of `memrl.algos.tiers`. backend: of `torch.compile`.
+        tier: a resolved one of `memrl.algos.tiers`; the updates of several ranks are made eagerly.
+        backend: of `torch.compile`.
+        share: which of all ranks' rows the group's are; None for all.
 
     Attributes:
-        network: the network in training.
+        ranks: who learns together. network: the network in training.
         attempt: fresh starts so far. iteration, steps: iterations and decisions of this attempt.
         total_steps: decisions of all attempts.
         rates: names of the settings to lower when learning diverges.
@@ -100,8 +104,11 @@ class PolicyGradient(ABC):
         device: torch.device,
         tier: Tier = "eager",
         backend: str = "inductor",
+        share: Share | None = None,
     ) -> None:
         self._group = group
+        self._share = share or Share.alone(group.num_envs)
+        self.ranks = self._share.ranks
         self._static: dict[str, StaticUpdates] = {}
         self.tier: Tier = tier
         self._backend = backend
@@ -129,6 +136,7 @@ class PolicyGradient(ABC):
                 self._logits,
                 victim_alone=self._victim_alone,
                 device=self._device,
+                first_row=self._share.start,
             )
         return StaticRollouts(
             cast(FixedShapeGroup, self._group),
@@ -136,6 +144,7 @@ class PolicyGradient(ABC):
             victim_alone=self._victim_alone,
             tier=self.tier,
             backend=self._backend,
+            first_row=self._share.start,
         ).play
 
     def _made(self, size: NetworkConfig) -> SetNetwork:
@@ -163,7 +172,8 @@ class PolicyGradient(ABC):
         else:
             weights = dict(self._initial)
         self.network.load_state_dict(weights)
-        self._reference.load_state_dict(weights)
+        self.ranks.broadcast_module(self.network)
+        self._reference.load_state_dict(self.network.state_dict())
         self._optimizer = self._adam(self.network, self._config.learning_rate)
         self._static = {}
 
@@ -235,24 +245,28 @@ class PolicyGradient(ABC):
             replace=table.num_episodes < config.num_groups,
         )
         rollout = self._play(
-            np.repeat(chosen, config.group_size).tolist(),
+            np.repeat(chosen, config.group_size)[self._share.own].tolist(),
             self._streams.integer("policy", *place),
             on_step,
         )
         metrics = self._learn(rollout, on_step)
-        questions = self._scored_queries[chosen].sum() * config.group_size
+        questions = float(max(self._scored_queries[chosen].sum() * config.group_size, 1))
+        reward, evidence, decisions = self._share.sums(
+            rollout.reward_terms.sum(),
+            rollout.reward_terms[..., self._evidence].sum(),
+            rollout.num_decisions,
+        )
         metrics |= {
-            "rollout/reward_per_question": float(rollout.reward_terms.sum() / max(questions, 1)),
-            "rollout/evidence_recall": float(
-                rollout.reward_terms[..., self._evidence].sum() / max(questions, 1)
-            )
+            "rollout/reward_per_question": reward / questions,
+            "rollout/evidence_recall": evidence
+            / questions
             / (self._group.options.reward.evidence or 1.0),
-            "rollout/decisions": float(rollout.num_decisions),
-            "rollout/steps": float(len(rollout.clock)),
+            "rollout/decisions": decisions,
+            "rollout/steps": self._share.highest(len(rollout.clock)),
         }
         self.iteration += 1
-        self.steps += rollout.num_decisions
-        self.total_steps += rollout.num_decisions
+        self.steps += int(decisions)
+        self.total_steps += int(decisions)
         self._keep()
         return metrics
 
@@ -283,7 +297,7 @@ class PolicyGradient(ABC):
             The means of the last pass's metrics.
         """
         config = self._config
-        deviation = float(advantages[rollout.is_decision].std())
+        deviation = self._share.std(advantages[rollout.is_decision])
         normalized = torch.from_numpy(advantages / (deviation + 1e-8)).float().to(self._device)
         ent_coef = config.ent_coef * (1.0 - self.progress)
         self._anneal(self._optimizer, config.learning_rate)
@@ -330,17 +344,17 @@ class PolicyGradient(ABC):
         count, made = self._config.num_minibatches, 0
         sums: dict[str, float] = {}
         static = None
-        if self.tier != "eager":
+        if self.tier != "eager" and self.ranks.is_alone:
             static = self._static_updates(trained)
             static.begin_pass(trained.coefficient)
-        for batches in minibatches(rollout, columns, count, rng, self._device):
-            if batches and static is not None:
-                static(batches)
+        for minibatch in minibatches(rollout, columns, count, rng, self._device, self.ranks):
+            if minibatch is not None and static is not None:
+                static(minibatch.batches)
                 made += 1
-            elif batches:
-                for name, value in self._update(trained, batches).items():
+            elif minibatch is not None:
+                for name, value in self._update(trained, minibatch).items():
                     sums[name] = sums.get(name, 0.0) + value
-            if on_step is not None:
+            if on_step is not None and self.ranks.wakes_others:
                 on_step()
         if static is not None:
             return static.end_pass(made)
@@ -359,17 +373,17 @@ class PolicyGradient(ABC):
             )
         return self._static[trained.name]
 
-    def _update(self, trained: Trained, batches: Batches) -> dict[str, float]:
+    def _update(self, trained: Trained, minibatch: Minibatch) -> dict[str, float]:
         """Make one gradient step on decisions of several kinds."""
-        shown = trained.losses(batches, torch.tensor(trained.coefficient))
-        gradient_step(
+        return gradient_step(
             trained.name,
-            shown.pop("loss"),
+            trained.losses(minibatch.batches, torch.tensor(trained.coefficient)),
             trained.network,
             trained.optimizer,
             self._config.max_grad_norm,
+            self.ranks,
+            minibatch.weight,
         )
-        return {name: float(value) for name, value in shown.items()}
 
     def _losses(self, batches: Batches, ent_coef: Tensor) -> dict[str, Tensor]:
         """Of decisions of several kinds, the `loss` and metrics, all () without a look at values.

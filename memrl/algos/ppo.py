@@ -22,12 +22,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from memrl.algos.advantages import gae_advantages
-from memrl.algos.policy_gradient import PolicyGradient, Trained
+from memrl.algos.policy_gradient import Floats, PolicyGradient, Trained
 from memrl.algos.rollout import DivergedError, Rollout
+from memrl.algos.shares import Share
 from memrl.algos.static_rollout import FixedShapeGroup
 from memrl.algos.updates import Batches, require_finite, row_weights, weighted_mean
 from memrl.config import NetworkConfig
@@ -64,6 +66,7 @@ class PPO(PolicyGradient):
         device: torch.device,
         tier: Tier = "eager",
         backend: str = "inductor",
+        share: Share | None = None,
     ) -> None:
         self._ppo = ppo
         self._hidden = network.hidden
@@ -77,6 +80,7 @@ class PPO(PolicyGradient):
             device=device,
             tier=tier,
             backend=backend,
+            share=share,
         )
 
     def _begin(self) -> None:
@@ -85,6 +89,7 @@ class PPO(PolicyGradient):
             torch.manual_seed(self._streams.integer("policy", _STREAM, self.attempt))
             critic = ValueNetwork(self._hidden)
         self.critic = critic.to(self._device).eval()
+        self.ranks.broadcast_module(self.critic)
         self._critic_optimizer = self._adam(self.critic, self._ppo.critic_learning_rate)
 
     def _modules(self) -> dict[str, nn.Module]:
@@ -109,16 +114,17 @@ class PPO(PolicyGradient):
             self._standardize(paid)
         value = self._values(rollout)
         advantage = advantages_over(value, self._ppo.gae_lambda)
-        centred = torch.where(chose, advantage - advantage[chose].mean(), 0.0)
+        centred = torch.where(chose, advantage - self._share.mean(advantage[chose].numpy()), 0.0)
         metrics = self._fit(rollout, centred.numpy(), on_step)
         metrics |= self._fit_critic(rollout, value, advantage + value, on_step)
-        return metrics | {"losses/explained_variance": explained_variance(value[chose], paid)}
+        explained = explained_variance(value[chose], paid, self._share.std)
+        return metrics | {"losses/explained_variance": explained}
 
     def _standardize(self, paid: Tensor) -> None:
         """Let the critic begin at the mean of what was paid, in units of its deviation."""
-        self.critic.shift.fill_(float(paid.mean()))
+        self.critic.shift.fill_(self._share.mean(paid.numpy()))
         # Where hardly anything was paid yet, its deviation says little about what will be.
-        self.critic.scale.fill_(max(float(paid.std(correction=0)), self._gain_scale))
+        self.critic.scale.fill_(max(self._share.std(paid.numpy()), self._gain_scale))
 
     @torch.no_grad()
     def _values(self, rollout: Rollout) -> Tensor:
@@ -192,10 +198,15 @@ def value_loss(
     return 0.5 * weighted_mean(error, weight)
 
 
-def explained_variance(value: Tensor, returns: Tensor) -> float:
+def explained_variance(
+    value: Tensor, returns: Tensor, std: Callable[[Floats], float] = np.std
+) -> float:
     """Share of the variance of returns, (M,), that their values explain.
 
     1 at best, 0 for any constant, below 0 for worse than that; 0 also where nothing varies.
+
+    Args:
+        value: (M,). returns: (M,). std: their deviation, over all ranks if there are several.
     """
-    variance = float(returns.var(correction=0))
-    return 1.0 - float((returns - value).var(correction=0)) / variance if variance else 0.0
+    variance = std(returns.numpy()) ** 2
+    return 1.0 - std((returns - value).numpy()) ** 2 / variance if variance else 0.0

@@ -58,6 +58,7 @@ def roll_out(
     *,
     victim_alone: bool,
     device: torch.device,
+    first_row: int = 0,
 ) -> Rollout:
     """Play one episode in every row.
 
@@ -69,6 +70,7 @@ def roll_out(
         on_step: called after every step, as a safe point.
         victim_alone: see `decision_views`.
         device: where decisions are evaluated and kept.
+        first_row: number of the group's first row, where the group is a part of several.
 
     Raises:
         DivergedError: if a logit is not finite.
@@ -77,11 +79,12 @@ def roll_out(
     where = group.device
     running = torch.ones(group.num_envs, dtype=torch.bool, device=where)
     now = torch.zeros(group.num_envs, dtype=torch.int64, device=where)
-    row, drawn = torch.arange(group.num_envs, device=where), torch.zeros_like(now)
+    stream = torch.arange(first_row, first_row + group.num_envs, device=where)
+    drawn = torch.zeros_like(now)
     decisions = {kind: DecisionDataset() for kind in KINDS}
     steps: list[tuple[Tensor, Tensor, Tensor]] = []  # reward terms, clock, whether it chose
     while running.any():
-        uniforms = random_uniforms(seed, row, drawn).to(device)
+        uniforms = random_uniforms(seed, stream, drawn).to(device)
         mask = group.action_masks()
         chooses = running & mask[:, 1:].any(dim=1)
         rows = chooses.nonzero()[:, 0]

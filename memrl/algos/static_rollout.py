@@ -121,6 +121,7 @@ class StaticRollouts:
         group: where they are played. logits: of the policy that plays.
         victim_alone: see `memrl.algos.decisions.shows_victim_alone`.
         tier: a resolved one. backend: of `torch.compile`.
+        first_row: number of the group's first row, where the group is a part of several.
     """
 
     def __init__(
@@ -131,6 +132,7 @@ class StaticRollouts:
         victim_alone: bool,
         tier: Tier,
         backend: str = "inductor",
+        first_row: int = 0,
     ) -> None:
         self._group = group
         self._logits = logits
@@ -139,6 +141,7 @@ class StaticRollouts:
         self._backend = backend
         rows, device = group.num_envs, group.device
         self._row = torch.arange(rows, device=device)
+        self._stream = self._row + first_row
         self._seed = torch.zeros((), dtype=torch.int64, device=device)
         self._time = torch.zeros((), dtype=torch.int64, device=device)
         self._running = torch.zeros(rows, dtype=torch.bool, device=device)
@@ -185,7 +188,7 @@ class StaticRollouts:
         chooses = self._running & mask[:, 1:].any(dim=1)
         self._is_finite &= (logits.isfinite() | ~chooses[:, None]).all()
         log_probs = log_policy(logits, mask)
-        uniforms = random_uniforms(self._seed, self._row, self._drawn)
+        uniforms = random_uniforms(self._seed, self._stream, self._drawn)
         action = sample_actions(log_probs, uniforms)
         log_prob = log_probs.gather(1, action[:, None])[:, 0]
         return observation, {"action": action, "log_prob": log_prob, "chooses": chooses}

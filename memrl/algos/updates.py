@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from memrl.algos.dataset import DecisionDataset
 from memrl.algos.rollout import DivergedError, Rollout
+from memrl.algos.shares import Places, require_decisions
+from memrl.distributed import ALONE, Ranks
 
 Batches = list[dict[str, Tensor]]
-"""A minibatch: of each kind of decision some rows, as `DecisionDataset.rows` gives them."""
+"""Of each kind of decision some rows, as `DecisionDataset.rows` gives them."""
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """This rank's part of a minibatch.
+
+    Attributes:
+        batches: its decisions. weight: their part of the decisions that all ranks have of the
+            minibatch. A rank with none is given one of weight 0, so that every loss has a value.
+    """
+
+    batches: Batches
+    weight: float
 
 
 def minibatches(
@@ -20,40 +38,87 @@ def minibatches(
     count: int,
     rng: np.random.Generator,
     device: torch.device,
-) -> Iterator[Batches]:
+    ranks: Ranks = ALONE,
+) -> Iterator[Minibatch | None]:
     """All decisions once, in random order, of every kind the same share in each minibatch.
 
     Args:
         columns: (T, B) each, on the device; a decision gets the value of its step and row.
-        count: minibatches; where there are fewer decisions, some are empty.
+        count: minibatches; where there are fewer decisions, some are None.
+        ranks: who shares the decisions.
+
+    Raises:
+        RankError: if this rank has none of the decisions.
     """
-    kinds = [decisions for decisions in rollout.decisions.values() if len(decisions)]
-    orders = [torch.from_numpy(rng.permutation(len(kind))) for kind in kinds]
-    for indices in zip(*(order.tensor_split(count) for order in orders), strict=True):
-        parts = zip(kinds, indices, strict=True)
-        batches = [kind.rows(index, device) for kind, index in parts if len(index)]
+    require_decisions(ranks, rollout.num_decisions)
+    kinds = [(own, _places(rollout, own, ranks)) for own in rollout.decisions.values()]
+    orders = [torch.from_numpy(rng.permutation(places.total)) for _, places in kinds]
+    for drawn in zip(*(order.tensor_split(count) for order in orders), strict=True):
+        total = sum(map(len, drawn))
+        if not total:
+            yield None
+            continue
+        parts = [
+            (decisions, places.own(index))
+            for (decisions, places), index in zip(kinds, drawn, strict=True)
+        ]
+        own = sum(len(index) for _, index in parts)
+        if not own:
+            parts = [(decisions, torch.tensor([0])) for decisions, _ in parts if len(decisions)][:1]
+        batches = [decisions.rows(index, device) for decisions, index in parts if len(index)]
         for batch in batches:
             place = batch["step"], batch["row"]
             batch |= {name: grid[place] for name, grid in columns.items()}
-        yield batches
+        yield Minibatch(batches, own / total)
+
+
+def _places(rollout: Rollout, decisions: DecisionDataset, ranks: Ranks) -> Places:
+    """Where decisions of one kind stand among those of all ranks.
+
+    A kind's decisions are kept in the order of their number in their row, then of the row.
+    """
+    counts = torch.tensor([len(decisions)])
+    if not ranks.is_alone:
+        number = torch.from_numpy(rollout.is_decision.cumsum(axis=0) - 1)
+        own = torch.zeros(0, dtype=torch.int64)
+        if len(decisions):
+            own = number[decisions.column("step").cpu(), decisions.column("row").cpu()]
+        counts = own.bincount(minlength=len(number))
+    places = Places(ranks)
+    places.add(counts)
+    return places
 
 
 def gradient_step(
     name: str,
-    loss: Tensor,
+    shown: Mapping[str, Tensor],
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     max_grad_norm: float,
-) -> None:
-    """Make a step of the optimizer with clipped gradients.
+    ranks: Ranks,
+    weight: float,
+) -> dict[str, float]:
+    """Make a step of the optimizer with clipped gradients, those of all ranks together.
+
+    Args:
+        shown: the `loss` and metrics, means over this rank's decisions. weight: see `Minibatch`.
+
+    Returns:
+        The metrics, over all ranks' decisions.
 
     Raises:
-        DivergedError: if the loss, which the message calls `name`, is not finite.
+        DivergedError: if the loss, which the message calls `name`, is not finite on some rank.
     """
-    if not loss.isfinite():
-        raise DivergedError(f"the {name} is {float(loss.detach())}")
     optimizer.zero_grad()
-    descend(loss, network, optimizer, max_grad_norm)
+    shown["loss"].backward()  # type: ignore[no-untyped-call]
+    numbers = torch.stack(list(shown.values())).detach()
+    summed = ranks.sum_gradients(network, numbers, weight).tolist()
+    means = dict(zip(shown, summed, strict=True))
+    loss = means.pop("loss")
+    if not math.isfinite(loss):
+        raise DivergedError(f"the {name} is {loss}")
+    _step(network, optimizer, max_grad_norm)
+    return means
 
 
 def descend(
@@ -61,6 +126,10 @@ def descend(
 ) -> None:
     """Add the loss's gradients to those that are there, clip them, and make the step."""
     loss.backward()  # type: ignore[no-untyped-call]
+    _step(network, optimizer, max_grad_norm)
+
+
+def _step(network: nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float) -> None:
     nn.utils.clip_grad_norm_(network.parameters(), max_grad_norm)
     optimizer.step()
 
