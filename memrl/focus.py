@@ -24,7 +24,7 @@ def page_scores(
     """
     valid = page >= 0
     document = state.document
-    doc_pages = table.page_offset[document + 1] - table.page_offset[document]
+    doc_pages = table.page_count[document]
     page_focus = torch.where(state.focus_is_query, 0, state.focus) + state.first_page
     query_focus = torch.where(state.focus_is_query, state.focus, 0)
     base = torch.where(

@@ -146,7 +146,7 @@ class EpisodeRecord:
     """How one episode went; JSON-able by `dataclasses.asdict`.
 
     Attributes:
-        episode: number in the table. document: its cluster, the document's id in the source.
+        episode: number in the table. document: its unit of statistics (`Document.unit`).
         num_queries: queries asked. num_scored: those that pay evidence.
         evidence: summed evidence of the scored queries, unweighted.
         reward_terms: summed weighted terms by name; their sum is `episode_return`.
@@ -292,7 +292,7 @@ def record_of(
     }
     return EpisodeRecord(
         episode=episode,
-        document=table.text.document_ids[int(table.episode_document[episode])],
+        document=table.text.clusters[int(table.episode_document[episode])],
         num_queries=len(log.answers),
         num_scored=len(scored),
         evidence=float(sum(answer.evidence or 0.0 for answer in scored)),

@@ -39,17 +39,22 @@ SPEAKERS = ("Ann", "Bob")
 
 
 @st.composite
-def documents(draw: st.DrawFn, number: int) -> Document:
+def documents(draw: st.DrawFn, number: int, corpus: Document | None = None) -> Document:
+    """A document with pages of its own, or queries about the pages of another one."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    num_pages = draw(st.integers(4, 14))
-    pages = tuple(
-        Page(
-            " ".join(rng.choice([*WORDS, *SPEAKERS, "Why?", "2024"], rng.integers(1, 13))),
-            speaker=("", *SPEAKERS)[rng.integers(3)],
-            role=int(rng.integers(2)),
-            kind=PageKind(int(rng.integers(2))),
+    num_pages = len(corpus.pages) if corpus else draw(st.integers(4, 14))
+    pages = (
+        corpus.pages
+        if corpus
+        else tuple(
+            Page(
+                " ".join(rng.choice([*WORDS, *SPEAKERS, "Why?", "2024"], rng.integers(1, 13))),
+                speaker=("", *SPEAKERS)[rng.integers(3)],
+                role=int(rng.integers(2)),
+                kind=PageKind(int(rng.integers(2))),
+            )
+            for _ in range(num_pages)
         )
-        for _ in range(num_pages)
     )
     queries = []
     for _ in range(draw(st.integers(0, 6))):
@@ -72,6 +77,8 @@ def documents(draw: st.DrawFn, number: int) -> Document:
 @st.composite
 def tables(draw: st.DrawFn) -> EpisodeTable:
     docs = [draw(documents(number)) for number in range(draw(st.integers(1, 3)))]
+    if draw(st.booleans()):
+        docs.insert(draw(st.integers(0, len(docs))), draw(documents(len(docs), docs[0])))
     episodes = []
     preloads = draw(st.booleans())
     for _ in range(draw(st.integers(2, 5))):
