@@ -111,7 +111,7 @@ class Document:
     is_test: bool = False
 
     @property
-    def unit(self) -> str:
+    def cluster_id(self) -> str:
         """The unit of statistics and of splits that the document belongs to."""
         return self.cluster or self.document_id
 

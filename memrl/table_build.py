@@ -126,7 +126,7 @@ def build_table(
             queries=query_texts,
             answers=[list(q.answers) for doc in documents for q in doc.queries],
             document_ids=[doc.document_id for doc in documents],
-            clusters=[doc.unit for doc in documents],
+            clusters=[doc.cluster_id for doc in documents],
             page_ids=[page.source_id for block in blocks for page in block.pages],
             query_ids=[q.source_id for doc in documents for q in doc.queries],
             categories=categories,

@@ -19,6 +19,7 @@ from envs.workloads.chat import ChatParams, generate_chats
 from envs.workloads.episodes import can_be_asked, sample_episodes
 from envs.workloads.locomo import load_locomo
 from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv, whole_documents
+from envs.workloads.splits import DATA_SEED, Split, split_workload
 from memrl.cache import default_cache_folder
 from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig, parse_config
 from memrl.documents import Document, Episode, Workload
@@ -28,18 +29,6 @@ from memrl.options import PagingOptions
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
 from memrl.table_build import build_table, cached_table, fit_lexical_statistics
-
-DATA_SEED = 0
-"""Seed of all data streams; training seeds change what is learned, never what is asked."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Documents of each part, as indices into `Workload.documents`."""
-
-    train: tuple[int, ...]
-    validation: tuple[int, ...]
-    test: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -128,39 +117,6 @@ def _load_nested_kv(config: WorkloadConfig) -> Workload:
     )
 
 
-def split_documents(num_documents: int, config: SplitConfig) -> Split:
-    """Divide documents into train, validation and test.
-
-    Raises:
-        ValueError: if a part would be empty, or the fold does not exist.
-    """
-    if num_documents < 3:
-        raise ValueError(
-            f"A split needs at least 3 documents (train, validation, test); there are "
-            f"{num_documents}."
-        )
-    if config.kind == "leave_one_out":
-        if not 0 <= config.fold < num_documents:
-            raise ValueError(f"fold {config.fold} is outside 0..{num_documents - 1}.")
-        validation = (config.fold + 1) % num_documents
-        rest = (i for i in range(num_documents) if i not in (config.fold, validation))
-        return Split(tuple(rest), (validation,), (config.fold,))
-    order = Streams(DATA_SEED).generator("workload", 1).permutation(num_documents).tolist()
-    num_validation = max(1, round(config.validation_frac * num_documents))
-    num_test = max(1, round(config.test_frac * num_documents))
-    if num_validation + num_test >= num_documents:
-        raise ValueError(
-            f"validation_frac {config.validation_frac} and test_frac {config.test_frac} leave none "
-            f"of {num_documents} documents for training."
-        )
-    cut = num_documents - num_validation - num_test
-    return Split(
-        tuple(sorted(order[:cut])),
-        tuple(sorted(order[cut : cut + num_validation])),
-        tuple(sorted(order[cut + num_validation :])),
-    )
-
-
 def split_tables(workload: Workload, split: SplitConfig, config: WorkloadConfig) -> Tables:
     """Split and tensorise with the configured embedder and the default cache.
 
@@ -168,7 +124,7 @@ def split_tables(workload: Workload, split: SplitConfig, config: WorkloadConfig)
         ConfigurationError: if the configuration does not fit these documents.
     """
     try:
-        return build_tables(workload, split_documents(len(workload.documents), split), config)
+        return build_tables(workload, split_workload(workload.documents, split), config)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
 
