@@ -42,8 +42,10 @@ class DocumentQaConfig:
     def __post_init__(self) -> None:
         """Refuse what no question could be asked of."""
         at_least(self, 2, "num_passages")
-        if self.dataset == "generated":
-            at_least(self, 8, "num_passages")
+        if self.dataset == "generated" and not 8 <= self.num_passages <= 400:
+            raise ValueError(
+                f"num_passages of a generated question must lie in 8..400, got {self.num_passages}."
+            )
         if self.num_questions is not None:
             at_least(self, 1, "num_questions")
         outside = [place for place in self.gold_at if not 0 <= place < self.num_passages]

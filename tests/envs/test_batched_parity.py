@@ -1,7 +1,7 @@
 """`BatchedPaging` and `LockstepPaging` are the same process: both are played side by side.
 
 Generated workloads, options and action sequences; everything a caller can see has to be equal at
-every step: 10,000 short episodes here, full-length ones of LoCoMo by `make parity`.
+every step: 10,000 short episodes here, full-length ones of data sets by `make parity`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ NUM_ENVS = 64
 EPISODES_PER_EXAMPLE = 500
 MOST_EVENTS = 20
 ROOT = Path(__file__).resolve().parents[2]
+PRESETS = (
+    *("locomo", "locomo_end", "locomo_tokens", "locomo_small"),
+    *("hotpotqa", "musique", "babi"),
+)
 PLAYERS = ("legal", "anything", "busy", "store_and_retrieve", "yield")
 WORDS = [f"{first}{rest}" for first in "bcdfg" for rest in ("al", "em", "in", "or", "us")]
 SPEAKERS = ("Ann", "Bob")
@@ -238,10 +242,10 @@ def test_ten_thousand_generated_episodes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["locomo", "locomo_end", "locomo_tokens", "locomo_small"])
-def test_full_length_episodes_of_locomo(preset: str) -> None:
+@pytest.mark.parametrize("preset", PRESETS)
+def test_full_length_episodes_of_data_sets(preset: str) -> None:
     if "MEMRL_DATA" not in os.environ:
-        pytest.skip("MEMRL_DATA names no folder with LoCoMo")
+        pytest.skip("MEMRL_DATA names no folder with the data sets")
     config = parse_config(["--config", str(ROOT / f"configs/{preset}.yaml")])
     workload_config = dataclasses.replace(config.workload, embedder="hashing", train_episodes=20)
     tables = split_tables(load_workload(workload_config), config.split, workload_config)
