@@ -19,7 +19,8 @@ What keeps test apart from training:
   Only NaturalQuestions' gold passage can be put at a chosen place.
 - In a corpus the same passages are searched in training and in test: that is the task, for a corpus
   is known before any question is. Its idf and length statistics use the passages and no question.
-  No page scorer is fitted, since it would tell which pages training questions needed.
+- No page scorer is fitted (`memrl.policies.prior`): passages recur, and it would tell which of them
+  training questions needed.
 """
 
 from __future__ import annotations
@@ -73,9 +74,12 @@ def load_document_qa(
     repairs: Counter[str] = Counter()
     making, drawing, placing = rng.spawn(3)
     records, pool, provenance = _read(data_dir, settings, making, repairs)
-    if settings.num_questions is not None and settings.num_questions < len(records):
-        chosen = drawing.permutation(len(records))[: settings.num_questions]
-        records = [records[number] for number in sorted(chosen)]
+    if settings.num_questions is not None:
+        # By their text: a question whose gold passage stands at several places is one of them.
+        questions = list(dict.fromkeys(record.question for record in records))
+        order = drawing.permutation(len(questions))[: settings.num_questions]
+        chosen = {questions[place] for place in order}
+        records = [record for record in records if record.question in chosen]
     if settings.scope == "corpus":
         documents = corpus_documents(records, pool, placing)
     else:

@@ -65,8 +65,9 @@ def fit_page_scorer(table: EpisodeTable) -> tuple[PageScorer, npt.NDArray[np.flo
 
     The penalty is the one whose out-of-fold scores have the least log loss.
 
-    Where documents share their pages, nothing is fitted and every logit is 0: the pages of training
-    are those of test, so that a scorer would tell which of them training questions needed.
+    Where every page is in archival from the start, nothing is fitted and every logit is 0. There is
+    nothing to store, and the same passage is often evidence for one question and a distractor for
+    others, in training and in test: a scorer would tell what training questions needed.
 
     Returns:
         The scorer fitted on all documents, for others than these; and (P,) float32 out-of-fold
@@ -77,7 +78,7 @@ def fit_page_scorer(table: EpisodeTable) -> tuple[PageScorer, npt.NDArray[np.flo
     """
     if table.num_documents < 2:
         raise ValueError("The page scorer needs at least two training documents.")
-    if table.shares_pages:
+    if table.shares_pages or (table.episode_num_preloaded == table.episode_num_pages).all():
         num_features = table.page_embedding.shape[1] + table.page_surface.shape[1]
         return PageScorer(np.zeros(num_features), 0.0, 0.0), np.zeros_like(table.page_prior)
     features, needed = page_features(table), page_is_needed(table)

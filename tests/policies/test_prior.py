@@ -124,15 +124,27 @@ def test_a_page_is_scored_by_a_fit_that_has_not_seen_its_document() -> None:
     assert not np.isclose(before[others], after[others]).any()
 
 
+def assert_nothing_is_fitted(table: EpisodeTable) -> None:
+    assert 0 < page_is_needed(table).sum() < len(table.page_tokens)
+    scorer, out_of_fold = fit_page_scorer(table)
+    assert not out_of_fold.any()
+    assert not scorer.logits(separable_table(5)).any()
+
+
 def test_nothing_is_fitted_where_documents_share_their_pages() -> None:
     """What training questions needed must not be told of the same pages in test."""
     corpus = made_up_document(np.random.default_rng(4), "corpus", 12)
     documents = [replace(corpus, queries=(Query(f"q{n}?", (n,)),)) for n in range(6)]
-    table = document_table(documents)
-    assert page_is_needed(table).sum() == 6
-    scorer, out_of_fold = fit_page_scorer(table)
-    assert not out_of_fold.any()
-    assert not scorer.logits(document_table(documents[3:])).any()
+    assert_nothing_is_fitted(document_table(documents))
+
+
+def test_nothing_is_fitted_where_there_is_nothing_to_store() -> None:
+    table = separable_table(0)
+    assert_nothing_is_fitted(replace(table, episode_num_preloaded=table.episode_num_pages))
+    # One page that arrives is enough.
+    preloaded = table.episode_num_pages.copy()
+    preloaded[0] -= 1
+    assert fit_page_scorer(replace(table, episode_num_preloaded=preloaded))[1].any()
 
 
 def test_scores_in_fold_and_out_of_fold_differ() -> None:
