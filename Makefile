@@ -28,7 +28,7 @@ test: .venv/.ok ## run the tests, one process a core
 crash: .venv/.ok ## kill writers of stores and memories 3,000 times and check what they stored (minutes)
 	$(BIN)/python -m pytest tests/memory/test_crash.py -m slow $(ARGS)
 
-parity: .venv/.ok ## play full-length LoCoMo episodes through both environments (needs MEMRL_DATA)
+parity: .venv/.ok ## play full-length episodes of data sets through both environments (needs MEMRL_DATA)
 	$(BIN)/python -m pytest tests/envs/test_batched_parity.py -m slow $(ARGS)
 
 fuzz: .venv/.ok ## play 100,000 random function calls on the memory system, on lists and on SQLite

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from envs.batched import is_batchable, paging_group
 from envs.batched_fixed import FixedShapePaging
 from envs.workloads import describe
+from envs.workloads.splits import clusters_of
 from envs.workloads.tables import (
     Tables,
     data_record,
@@ -46,6 +47,7 @@ from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.lineup import Arena, Line, MakeGroup
 from memrl.evaluation.play import PagingGroup
+from memrl.evaluation.retrieval import ranking_recall
 from memrl.evaluation.summary import Entry
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.launch import joined, pick_device, rank_label
@@ -107,7 +109,7 @@ def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
         if not ranks.is_first:
             return []
         entries = score(config, tables.train.page_prior, learned, validation, test, guard)
-        report(config, record, entries)
+        report(config, record, entries, ranking_recall(tables.test, options, make_group))
     return entries
 
 
@@ -261,12 +263,18 @@ def score(
     return [Entry.of(*pair, config.seed) for pair in zip(contestants, played, strict=True)]
 
 
-def report(config: RunConfig, record: Run, entries: list[Entry]) -> None:
-    """Print the table a paper would print, and store it."""
+def report(
+    config: RunConfig,
+    record: Run,
+    entries: list[Entry],
+    recalls: dict[str, dict[str, float]] | None = None,
+) -> None:
+    """Print the tables a paper would print, and store them."""
     results = summary.summarize(entries, lineup.CONTROLS, run_settings(config))
+    results |= {"ranking_recall": recalls} if recalls else {}
     terminal.print_table(results, title=f"{record.name}, held-out documents")
     terminal.print_paired(results)
-    terminal.print_by_category(results)
+    terminal.print_details(results)
     summary.write_entries(record.folder / "episodes.jsonl", entries)
     (record.folder / "results.md").write_text(terminal.markdown_table(results) + "\n")
     record.log_table("results", terminal.COLUMNS, terminal.table_rows(results))
@@ -279,7 +287,7 @@ def report(config: RunConfig, record: Run, entries: list[Entry]) -> None:
 def run_folds(config: RunConfig, workload: Workload, ranks: Ranks) -> None:
     """Leave each document out in turn, and report on all of them together."""
     together = replace(config, name=f"{config.name}-folds")
-    root, folds = Path(config.runs_dir), range(len(workload.documents))
+    root, folds = Path(config.runs_dir), range(len(clusters_of(workload.documents)))
     folders = [run_folder(root, f"{config.name}-fold{fold}", config.seed) for fold in folds]
     if ranks.is_first:  # better now than after the last fold
         if not config.resume:

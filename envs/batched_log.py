@@ -24,6 +24,7 @@ class BatchLog:
         evidence: (B, Q) float64, NaN where it is not defined.
         absent, stored, staged, retrieved: (B, Q) numbers of needs: outside main context when the
             query was asked, and of those archived then, shown as candidates, retrieved.
+        num_needs, num_resident: (B, Q) as in `AnsweredQuery`.
     """
 
     operations: Tensor
@@ -37,6 +38,8 @@ class BatchLog:
     stored: Tensor
     staged: Tensor
     retrieved: Tensor
+    num_needs: Tensor
+    num_resident: Tensor
 
     @classmethod
     def empty(cls, batch: int, max_queries: int, device: torch.device) -> BatchLog:
@@ -57,6 +60,8 @@ class BatchLog:
             stored=zeros(max_queries),
             staged=zeros(max_queries),
             retrieved=zeros(max_queries),
+            num_needs=zeros(max_queries),
+            num_resident=zeros(max_queries),
         )
 
     def clear(self, rows: Rows) -> None:
@@ -83,6 +88,8 @@ class BatchLog:
                     stored=int(self.stored[row, place]) / max(absent, 1),
                     staged=int(self.staged[row, place]) / max(absent, 1),
                     retrieved=int(self.retrieved[row, place]) / max(absent, 1),
+                    num_needs=int(self.num_needs[row, place]),
+                    num_resident=int(self.num_resident[row, place]),
                 )
             )
         return EpisodeLog(

@@ -112,7 +112,8 @@ def answer(
     index = rows.index
     needs, page = batch.needs[index], batch.slot_page[index, :-1]
     found = ((needs >= 0) & is_resident(batch, rows, needs)).sum(dim=1)
-    evidence = found.double() / (needs >= 0).sum(dim=1).clamp(min=1)
+    num_needs = (needs >= 0).sum(dim=1)
+    evidence = found.double() / num_needs.clamp(min=1)
     table_row = events.query_offset[batch.document[index]] + batch.query[index]
     pays = events.pays[table_row.clamp(max=len(events.pays) - 1)]
     paid = batch.reward_terms[index, 0] + torch.where(pays, weight * evidence, 0.0)
@@ -123,6 +124,8 @@ def answer(
     rows.write(log.evidence, torch.where(pays, evidence, torch.nan), place)
     rows.write(log.staged, batch.was_staged[index].sum(dim=1), place)
     rows.write(log.retrieved, retrieved.sum(dim=1), place)
+    rows.write(log.num_needs, num_needs, place)
+    rows.write(log.num_resident, (page >= 0).sum(dim=1), place)
     rows.write(log.tokens_read, log.tokens_read[index] + tokens.sum(dim=1))
     rows.write(batch.candidate_page, EMPTY)
     rows.write(batch.candidate_size, 0)

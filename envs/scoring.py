@@ -109,7 +109,8 @@ class EpisodeScore:
             evidence = sum(map(is_resident, needs)) / len(needs)
             self._terms[_TERM["evidence"]] += self._weights.evidence * evidence
         absent = max(len(self._absent), 1)
-        self.log.tokens_read += sum(resident_tokens)
+        tokens = list(resident_tokens)
+        self.log.tokens_read += sum(tokens)
         self.log.answers.append(
             AnsweredQuery(
                 query=query,
@@ -119,6 +120,8 @@ class EpisodeScore:
                 stored=self._absent_stored / absent,
                 staged=len(self._absent_staged) / absent,
                 retrieved=sum(page in retrieved for page in self._absent) / absent,
+                num_needs=len(needs),
+                num_resident=len(tokens),
             )
         )
         self._absent = []

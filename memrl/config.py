@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from memrl.config_checks import above_0, at_least, fractions
+from memrl.document_config import BabiConfig, DocumentQaConfig
 from memrl.errors import MemrlError
 from memrl.options import PagingOptions
 from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig
@@ -92,9 +93,11 @@ class WorkloadConfig:
     """Which documents, and how they become episodes.
 
     Attributes:
-        name: "chat" (generated, needs no data), "locomo", or "nested_kv", where an episode is a
-            whole document whose pages are in archival from the start, so that `ask`,
-            `window_pages`, `max_queries` and the numbers of episodes do not apply.
+        name: "chat" (generated, needs no data), "locomo", "nested_kv", "document_qa" or "babi". In
+            the last three an episode is a whole document, so that `ask`, `window_pages`,
+            `max_queries` and the numbers of episodes do not apply: of "nested_kv" and "document_qa"
+            all pages are in archival before the question, of "babi" each question is asked where
+            the story asks it.
         data_dir: folder laid out like the public data sets; None for the variable MEMRL_DATA.
         ask: "interleaved": each question at a random time after its evidence; "end": all of them
             after the last page of the window.
@@ -106,9 +109,11 @@ class WorkloadConfig:
         embedder: "hashing", a sentence-transformers model, or a folder with one.
         chat: parameters of the generator of chats.
         nested_kv: parameters of nested key-value retrieval.
+        document_qa: parameters of question answering over documents.
+        babi: which of the bAbI tasks.
     """
 
-    name: Literal["chat", "locomo", "nested_kv"] = "chat"
+    name: Literal["chat", "locomo", "nested_kv", "document_qa", "babi"] = "chat"
     data_dir: str | None = None
     ask: Literal["interleaved", "end"] = "interleaved"
     window_pages: int = 150
@@ -122,6 +127,8 @@ class WorkloadConfig:
     embedder: str = "all-MiniLM-L6-v2"
     chat: ChatConfig = field(default_factory=ChatConfig)
     nested_kv: NestedKvConfig = field(default_factory=NestedKvConfig)
+    document_qa: DocumentQaConfig = field(default_factory=DocumentQaConfig)
+    babi: BabiConfig = field(default_factory=BabiConfig)
 
     def __post_init__(self) -> None:
         """Refuse sizes that leave nothing to play."""
@@ -131,16 +138,18 @@ class WorkloadConfig:
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How documents are divided; never by question.
+    """How documents are divided; a cluster (`Document.cluster_id`) stays together.
 
     Attributes:
         kind: "fractions": a seeded shuffle cut at the fractions. "leave_one_out": document `fold`
-            is the test set, the next one the validation set, all others train.
+            is the test set, the next one the validation set, all others train. "published": what
+            the source sets aside for testing is the test set, `validation_frac` of the rest
+            validates.
         validation_frac, test_frac: shares of documents.
         fold: which document is left out.
     """
 
-    kind: Literal["fractions", "leave_one_out"] = "fractions"
+    kind: Literal["fractions", "leave_one_out", "published"] = "fractions"
     validation_frac: float = 0.15
     test_frac: float = 0.3
     fold: int = 0

@@ -26,7 +26,7 @@ class Page:
 
     Attributes:
         text: what the page says, without a speaker prefix.
-        speaker: who says it, or "" where nobody speaks.
+        speaker: who says it; of a passage its title; or "" where nobody speaks.
         role: index of the speaker within the document (0 for the first one).
         kind: see `PageKind`.
         session: 0-based index of the session the page belongs to.
@@ -62,6 +62,8 @@ class Query:
         route: pages of a chain of look-ups that leads to `needs`, in order: the query finds the
             first, each one finds the next, the last one finds the evidence. They are no evidence
             themselves, and hidden like `needs`.
+        asked_after: pages of the document that precede the question in the source; None where the
+            source does not say.
     """
 
     text: str
@@ -71,6 +73,7 @@ class Query:
     answerable: bool = True
     source_id: str = ""
     route: tuple[int, ...] = ()
+    asked_after: int | None = None
 
     @property
     def cited(self) -> tuple[int, ...]:
@@ -85,12 +88,32 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A conversation (or other ordered pages) with its queries: one cluster of statistics."""
+    """A conversation (or other ordered pages) with its queries.
+
+    Documents that hold the same tuple of pages, one object, and the same speakers share them in a
+    table (a corpus that many questions are about).
+
+    Attributes:
+        document_id: name in the source.
+        pages: in order of time.
+        queries: questions about them.
+        speakers: who speaks, or the titles of the passages; a text that holds one names it.
+        cluster: documents of one cluster depend on each other: they are one unit of statistics, and
+            on one side of every split; "" for the document by itself.
+        is_test: the source sets the document aside for testing.
+    """
 
     document_id: str
     pages: tuple[Page, ...]
     queries: tuple[Query, ...]
     speakers: tuple[str, ...] = ()
+    cluster: str = ""
+    is_test: bool = False
+
+    @property
+    def cluster_id(self) -> str:
+        """The unit of statistics and of splits that the document belongs to."""
+        return self.cluster or self.document_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ class AnsweredQuery:
         stored, staged, retrieved: shares of the needs outside main context when the query was asked
             that were then archived, were shown as candidates, were there by retrieval at the end.
         absent: number of those needs.
+        num_needs: pages that it needs. num_resident: pages in main context when it was answered.
     """
 
     query: int
@@ -38,6 +39,8 @@ class AnsweredQuery:
     stored: float
     staged: float
     retrieved: float
+    num_needs: int
+    num_resident: int
 
 
 @dataclass(slots=True)

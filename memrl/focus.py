@@ -23,7 +23,7 @@ def page_scores(
         bool, whether the focus names the page's speaker.
     """
     document = state.document
-    doc_pages = _doc_pages(state, table)
+    doc_pages = table.page_count[document]
     page_focus = torch.where(state.focus_is_query, 0, state.focus) + state.first_page
     query_focus = torch.where(state.focus_is_query, state.focus, 0)
     base = torch.where(
@@ -48,13 +48,9 @@ def scores_between_pages(
         The same, (B, N, R).
     """
     document, first = state.document[:, None], state.first_page[:, None]
-    base = table.page_score_base[document] + (first + focus) * _doc_pages(state, table)[:, None]
+    base = table.page_score_base[document] + (first + focus) * table.page_count[document]
     names = table.page_names[table.page_offset[document] + first + focus]
     return _look_up(state, table, base, names, page[:, None])
-
-
-def _doc_pages(state: PagingState, table: TableTensors) -> Tensor:
-    return table.page_offset[state.document + 1] - table.page_offset[state.document]
 
 
 def _look_up(

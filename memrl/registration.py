@@ -12,6 +12,7 @@ import gymnasium
 IDS = {
     "memrl/Conversation-v0": "memrl.registration:make_conversation",
     "memrl/NestedKV-v0": "memrl.registration:make_nested_kv",
+    "memrl/DocumentQA-v0": "memrl.registration:make_document_qa",
 }
 
 
@@ -53,6 +54,25 @@ def make_nested_kv(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
         defaults = {"capacity": 8, "archival_capacity": None}
         kwargs = defaults | {"num_candidates": 10, "staging": "lexical"} | kwargs
     return _make(table, "example_nested_kv_table", kwargs)
+
+
+def make_document_qa(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """Make a `PagingEnv` over question answering over documents.
+
+    Unless `options` are given, main context holds 2 pages, archival all, and a hybrid search shows
+    4 candidates at once; single fields can be given instead.
+
+    Args:
+        table: an `EpisodeTable`; None for a small set of generated questions, which needs no data.
+        kwargs: arguments of `PagingEnv`: `options` or its fields, `render_mode`.
+
+    Raises:
+        TypeError: if `table` is something else, such as a path, or an argument is unknown.
+    """
+    if kwargs.get("options") is None:
+        defaults = {"capacity": 2, "archival_capacity": None}
+        kwargs = defaults | {"num_candidates": 4, "staging": "hybrid"} | kwargs
+    return _make(table, "example_document_qa_table", kwargs)
 
 
 def _make(table: Any, example: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:

@@ -21,6 +21,7 @@ class TableTensors:
     """The arrays of an `EpisodeTable` that observing and ranking need, on one device."""
 
     page_offset: Tensor
+    page_count: Tensor
     query_offset: Tensor
     page_score_base: Tensor
     query_score_base: Tensor

@@ -8,7 +8,8 @@ ids are kept beside the arrays, for rendering and reports only.
 Axes: D documents, P pages and Q queries over all documents, E episodes, T events of the longest
 episode, R needs of the neediest query, R2 pages of the longest route. Pages of a document are
 stored one after the other, so page i of document d is row `page_offset[d] + i`; the score of a
-focus against it is `dense[score_base + i]` with `score_base` from `focus_score_base`.
+focus against it is `dense[score_base + i]` with `score_base` from `focus_score_base`. Documents
+that ask about the same pages (a corpus) share their rows and the page x page scores.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -29,7 +31,7 @@ from safetensors.numpy import load_file, save_file
 
 from memrl.errors import MemrlError
 
-TABLE_VERSION = 2
+TABLE_VERSION = 3
 
 SURFACE = (
     "role",
@@ -44,6 +46,18 @@ SURFACE = (
 
 QUERY_SURFACE = ("length", "digits", "capitals", "question_marks")
 """Columns of `query_surface`; the same scaling as the columns of that name in `SURFACE`."""
+
+
+# Names of the arrays with an axis of documents, queries and episodes.
+_DOCUMENT_ARRAYS = ("page_offset", "page_count", "page_score_base", "query_score_base")
+_QUERY_ARRAYS = (
+    *("query_embedding", "query_surface", "query_names", "query_needs", "query_route"),
+    *("query_pays", "query_category"),
+)
+_EPISODE_ARRAYS = (
+    *("episode_document", "episode_first_page", "episode_num_pages", "episode_num_events"),
+    *("episode_num_preloaded", "event_kind", "event_index"),
+)
 
 
 class Event(IntEnum):
@@ -66,6 +80,7 @@ class TableText:
         queries: text of every query.
         answers: gold answers of every query.
         document_ids, page_ids, query_ids: identifiers in the source.
+        clusters: unit of statistics that each document belongs to.
         categories: names that `query_category` indexes.
     """
 
@@ -73,6 +88,7 @@ class TableText:
     queries: list[str]
     answers: list[list[str]]
     document_ids: list[str]
+    clusters: list[str]
     page_ids: list[str]
     query_ids: list[str]
     categories: list[str]
@@ -83,8 +99,9 @@ class EpisodeTable:
     """A tensorised workload; see the module docstring for the axes.
 
     Attributes:
-        page_offset: (D+1,) int64, first row of each document on the page axis.
-        query_offset: (D+1,) int64, the same for queries.
+        page_offset: (D,) int64, first row of each document on the page axis.
+        page_count: (D,) int64, pages of each document.
+        query_offset: (D+1,) int64, first row of each document on the query axis, and Q.
         page_score_base: (D,) int64, where a document's page x page block begins in `dense`.
         query_score_base: (D,) int64, where its query x page block begins.
         page_tokens: (P,) int32, tokens of each page.
@@ -110,6 +127,7 @@ class EpisodeTable:
     """
 
     page_offset: npt.NDArray[np.int64]
+    page_count: npt.NDArray[np.int64]
     query_offset: npt.NDArray[np.int64]
     page_score_base: npt.NDArray[np.int64]
     query_score_base: npt.NDArray[np.int64]
@@ -143,7 +161,12 @@ class EpisodeTable:
     @property
     def num_documents(self) -> int:
         """D."""
-        return len(self.page_offset) - 1
+        return len(self.page_offset)
+
+    @property
+    def shares_pages(self) -> bool:
+        """Whether several documents ask about the same pages."""
+        return len(np.unique(self.page_offset)) < self.num_documents
 
     @property
     def num_episodes(self) -> int:
@@ -201,6 +224,37 @@ class EpisodeTable:
         if prior.shape != self.page_prior.shape:
             raise ValueError(f"prior has shape {prior.shape}, expected {self.page_prior.shape}.")
         return dataclasses.replace(self, page_prior=prior.astype(np.float32))
+
+    def of_documents(self, documents: Sequence[int]) -> EpisodeTable:
+        """Return the table of some documents, in this order, and of their episodes.
+
+        Pages and scores are shared with this table, not copied: all of them remain.
+        """
+        queries = np.concatenate(
+            [np.arange(*self.query_offset[document : document + 2]) for document in documents]
+        )
+        chosen = np.array(documents, dtype=np.int64)
+        place = np.full(self.num_documents, -1)
+        place[chosen] = np.arange(len(chosen))
+        episodes = np.flatnonzero(place[self.episode_document] >= 0)
+        rows_of = {
+            **dict.fromkeys(_DOCUMENT_ARRAYS, chosen),
+            **dict.fromkeys(_QUERY_ARRAYS, queries),
+            **dict.fromkeys(_EPISODE_ARRAYS, episodes),
+        }
+        changed = {name: getattr(self, name)[rows] for name, rows in rows_of.items()}
+        counts = np.diff(self.query_offset)[chosen]
+        changed["query_offset"] = np.concatenate([[0], np.cumsum(counts)])
+        changed["episode_document"] = place[changed["episode_document"]]
+        text = dataclasses.replace(
+            self.text,
+            queries=[self.text.queries[row] for row in queries],
+            answers=[self.text.answers[row] for row in queries],
+            query_ids=[self.text.query_ids[row] for row in queries],
+            document_ids=[self.text.document_ids[document] for document in documents],
+            clusters=[self.text.clusters[document] for document in documents],
+        )
+        return dataclasses.replace(self, **changed, text=text)
 
     # ------------------------------------------------------------------ disk
 
@@ -277,7 +331,7 @@ def focus_score_base(
         query: index of the query in the document, or None.
         page: index of the page in the document, used when `query` is None.
     """
-    num_pages = int(table.page_offset[document + 1] - table.page_offset[document])
+    num_pages = int(table.page_count[document])
     if query is not None:
         return int(table.query_score_base[document]) + query * num_pages
     if page is None:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from memrl.cache import move_aside
 from memrl.documents import Document, Episode
 from memrl.memory.bm25 import Bm25Statistics, bm25_scores
 from memrl.memory.embedders import Embedder
-from memrl.memory.scores import exact_scores, quantize_scores
+from memrl.memory.scores import exact_pair_scores, exact_scores, quantize_scores
 from memrl.memory.tokens import count_tokens
 from memrl.surface import speaker_index, speakers_named, text_surface
 from memrl.table import (
@@ -37,8 +37,29 @@ from memrl.table import (
 
 
 def fit_lexical_statistics(documents: Sequence[Document]) -> Bm25Statistics:
-    """Fit idf and length statistics on the pages of the training documents."""
-    return Bm25Statistics.fit([page.rendered for doc in documents for page in doc.pages])
+    """Fit idf and length statistics on the pages of the training documents.
+
+    Pages that documents share count once.
+    """
+    blocks, _ = page_blocks(documents)
+    return Bm25Statistics.fit([page.rendered for block in blocks for page in block.pages])
+
+
+def page_blocks(documents: Sequence[Document]) -> tuple[list[Document], list[int]]:
+    """Find the documents that share their pages (see `Document`).
+
+    Returns:
+        The first document of each block of pages, in order; and the block of every document.
+    """
+    numbers: dict[tuple[int, tuple[str, ...]], int] = {}
+    blocks: list[Document] = []
+    block_of = []
+    for document in documents:
+        number = numbers.setdefault((id(document.pages), document.speakers), len(blocks))
+        if number == len(blocks):
+            blocks.append(document)
+        block_of.append(number)
+    return blocks, block_of
 
 
 def lexical_hash(statistics: Bm25Statistics) -> str:
@@ -69,26 +90,28 @@ def build_table(
     if not episodes:
         raise ValueError(f"Workload {name!r} has no episode: nothing to tensorise.")
     _check_episodes(documents, episodes)
-    page_texts = [page.rendered for doc in documents for page in doc.pages]
+    blocks, block_of = page_blocks(documents)
+    page_texts = [page.rendered for block in blocks for page in block.pages]
     query_texts = [query.text for doc in documents for query in doc.queries]
     vectors = embedder.embed(page_texts + query_texts)
     page_vectors, query_vectors = vectors[: len(page_texts)], vectors[len(page_texts) :]
     categories = sorted({query.category for doc in documents for query in doc.queries})
-    page_offset = _offsets(len(doc.pages) for doc in documents)
+    block_offset = _offsets(len(block.pages) for block in blocks)
     query_offset = _offsets(len(doc.queries) for doc in documents)
     return EpisodeTable(
-        page_offset=page_offset,
+        page_offset=block_offset[block_of],
+        page_count=np.diff(block_offset)[block_of],
         query_offset=query_offset,
-        **_scores(documents, page_vectors, query_vectors, page_offset, query_offset, statistics),
+        **_scores(documents, page_vectors, query_vectors, query_offset, statistics),
         page_tokens=np.array([max(1, count_tokens(text)) for text in page_texts], dtype=np.int32),
-        page_surface=_page_surface(documents, page_vectors, page_offset),
+        page_surface=_page_surface(blocks, page_vectors),
         page_prior=np.zeros(len(page_texts), dtype=np.float32),
         page_embedding=page_vectors.astype(np.float16),
         query_embedding=query_vectors.astype(np.float16),
         query_surface=np.array(
             [text_surface(text) for text in query_texts], dtype=np.float32
         ).reshape(-1, len(QUERY_SURFACE)),
-        **_speakers(documents),
+        **_speakers(documents, blocks),
         query_needs=_padded([q.needs for doc in documents for q in doc.queries]),
         query_route=_padded([q.route for doc in documents for q in doc.queries]),
         query_pays=np.array(
@@ -103,7 +126,8 @@ def build_table(
             queries=query_texts,
             answers=[list(q.answers) for doc in documents for q in doc.queries],
             document_ids=[doc.document_id for doc in documents],
-            page_ids=[page.source_id for doc in documents for page in doc.pages],
+            clusters=[doc.cluster_id for doc in documents],
+            page_ids=[page.source_id for block in blocks for page in block.pages],
             query_ids=[q.source_id for doc in documents for q in doc.queries],
             categories=categories,
         ),
@@ -133,10 +157,13 @@ def cached_table(
     """
     if folder is None:
         return build_table(documents, episodes, embedder, statistics, name=name)
+    blocks, block_of = page_blocks(documents)
     key = _sha256(
         {
             "version": TABLE_VERSION,
-            "documents": [asdict(doc) for doc in documents],
+            "pages": [[asdict(page) for page in block.pages] for block in blocks],
+            "documents": [asdict(replace(doc, pages=())) for doc in documents],
+            "block_of": block_of,
             "episodes": [asdict(episode) for episode in episodes],
             "embedder": embedder.name,
             "statistics": statistics.to_dict(),
@@ -209,52 +236,58 @@ def _scores(
     documents: Sequence[Document],
     page_vectors: npt.NDArray[np.float32],
     query_vectors: npt.NDArray[np.float32],
-    page_offset: npt.NDArray[np.int64],
     query_offset: npt.NDArray[np.int64],
     statistics: Bm25Statistics,
 ) -> dict[str, Any]:
-    """Quantised scores of each document, page x page before query x page, flattened."""
+    """Quantised scores, flattened: of each block of pages, page x page before query x page."""
+    blocks, block_of = page_blocks(documents)
+    offset = _offsets(len(block.pages) for block in blocks)
     dense, lexical = [], []
-    page_base, query_base = [], []
+    page_base = np.zeros(len(documents), dtype=np.int64)
+    query_base = np.zeros(len(documents), dtype=np.int64)
     base = 0
-    for number, document in enumerate(documents):
-        texts = [page.rendered for page in document.pages]
-        pages = page_vectors[page_offset[number] : page_offset[number + 1]]
-        queries = query_vectors[query_offset[number] : query_offset[number + 1]]
-        page_base.append(base)
-        base += len(pages) * len(pages)
-        query_base.append(base)
-        base += len(queries) * len(pages)
-        questions = [query.text for query in document.queries]
-        for focus_vectors, focus_texts in ((pages, texts), (queries, questions)):
-            dense += [quantize_scores(exact_scores(pages, vector)) for vector in focus_vectors]
+    members_of: list[list[int]] = [[] for _ in blocks]
+    for index, number in enumerate(block_of):
+        members_of[number].append(index)
+    for number, (block, members) in enumerate(zip(blocks, members_of, strict=True)):
+        pages = page_vectors[offset[number] : offset[number + 1]]
+        page_base[members] = base
+        base += len(pages) ** 2
+        rows: list[int] = []
+        for index in members:
+            query_base[index] = base
+            rows += range(query_offset[index], query_offset[index + 1])
+            base += len(documents[index].queries) * len(pages)
+        texts = [page.rendered for page in block.pages]
+        questions = [query.text for index in members for query in documents[index].queries]
+        dense.append(quantize_scores(exact_pair_scores(pages)).ravel())
+        dense += [quantize_scores(exact_scores(pages, query_vectors[row])) for row in rows]
+        for focus_texts in (texts, questions):
             lexical.append(quantize_scores(bm25_scores(focus_texts, texts, statistics)).ravel())
     return {
-        "page_score_base": np.array(page_base, dtype=np.int64),
-        "query_score_base": np.array(query_base, dtype=np.int64),
+        "page_score_base": page_base,
+        "query_score_base": query_base,
         "dense": np.concatenate(dense),
         "lexical": np.concatenate(lexical),
     }
 
 
 def _page_surface(
-    documents: Sequence[Document],
-    vectors: npt.NDArray[np.float32],
-    page_offset: npt.NDArray[np.int64],
+    blocks: Sequence[Document], vectors: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    rows = []
-    for number, document in enumerate(documents):
-        for index, page in enumerate(document.pages):
-            row = int(page_offset[number]) + index
+    rows: list[tuple[float, ...]] = []
+    for block in blocks:
+        for index, page in enumerate(block.pages):
+            row = len(rows)
             previous = float(vectors[row] @ vectors[row - 1]) if index else 0.0
             rows.append((min(page.role, 1), int(page.kind), *text_surface(page.text), previous))
     return np.array(rows, dtype=np.float32).reshape(-1, len(SURFACE))
 
 
-def _speakers(documents: Sequence[Document]) -> dict[str, Any]:
-    page_speaker = [speaker_index(page, doc.speakers) for doc in documents for page in doc.pages]
+def _speakers(documents: Sequence[Document], blocks: Sequence[Document]) -> dict[str, Any]:
+    page_speaker = [speaker_index(page, block.speakers) for block in blocks for page in block.pages]
     page_names = [
-        speakers_named(page.text, doc.speakers) for doc in documents for page in doc.pages
+        speakers_named(page.text, block.speakers) for block in blocks for page in block.pages
     ]
     query_names = [
         speakers_named(query.text, doc.speakers) for doc in documents for query in doc.queries

@@ -26,7 +26,7 @@ def other_needs(table: EpisodeTable, rng: np.random.Generator) -> EpisodeTable:
 
 def other_routes(table: EpisodeTable, rng: np.random.Generator) -> EpisodeTable:
     """Other pages lead to what the queries need, in other numbers."""
-    pages = rng.integers(-1, np.diff(table.page_offset).min(), (len(table.query_route), 3))
+    pages = rng.integers(-1, table.page_count.min(), (len(table.query_route), 3))
     return dataclasses.replace(table, query_route=pages.astype(np.int32))
 
 
@@ -148,7 +148,8 @@ class _Future:
         if flat is table.lexical:
             drawn = np.abs(drawn)
         for document in range(table.num_documents):
-            pages = self.hidden_pages[slice(*table.page_offset[document : document + 2].tolist())]
+            start = int(table.page_offset[document])
+            pages = self.hidden_pages[start : start + int(table.page_count[document])]
             queries = slice(*table.query_offset[document : document + 2].tolist())
             for base, foci in (
                 (table.page_score_base[document], pages),
@@ -164,7 +165,7 @@ class _Future:
         table, episode = self.table, self.episode
         first = int(table.query_offset[self.document])
         num_queries = int(table.query_offset[self.document + 1]) - first
-        room = table.page_offset[self.document + 1] - table.episode_pages(episode).start
+        room = table.page_count[self.document] - table.episode_first_page[episode]
         lengths = table.episode_num_pages.copy()
         lengths[episode] = self.rng.integers(max(1, len(self.seen)), int(room) + 1)
         pages = np.setdiff1d(np.arange(lengths[episode]), self.seen)

@@ -97,12 +97,11 @@ class ModelWorld:
     def from_table(cls, table: EpisodeTable, episode: int) -> ModelWorld:
         document = int(table.episode_document[episode])
         first, num = int(table.episode_first_page[episode]), int(table.episode_num_pages[episode])
-        p0, p1 = (int(value) for value in table.page_offset[document : document + 2])
+        p0, length = int(table.page_offset[document]), int(table.page_count[document])
         q0, q1 = (int(value) for value in table.query_offset[document : document + 2])
         window = slice(p0 + first, p0 + first + num)
 
         def scores(flat: list[int]) -> dict[Focus, list[int]]:
-            length = p1 - p0
             blocks: dict[Focus, list[int]] = {}
             for kind, base, rows in (
                 ("page", int(table.page_score_base[document]), range(first, first + num)),

@@ -213,7 +213,7 @@ def with_scores(
     lexical: Sequence[float] | None = None,
 ) -> EpisodeTable:
     """Set the scores of one query of a table's first document, from floats in [-1, 1]."""
-    begin = int(table.query_score_base[0] + query * table.page_offset[1])
+    begin = int(table.query_score_base[0] + query * table.page_count[0])
     changed = {}
     for name, values in (("dense", dense), ("lexical", lexical)):
         if values is not None:

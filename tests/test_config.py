@@ -233,6 +233,15 @@ UNUSABLE = [
     ("--ppo.gamma", "1.5", "gamma"),
     ("--split.test_frac", "-0.5", "test_frac"),
     ("--evaluation.top_k", "[]", "top_k"),
+    ("--workload.document_qa.num_passages", "7", "num_passages"),
+    ("--workload.document_qa.num_questions", "0", "num_questions"),
+    ("--workload.document_qa.gold_at", "[3]", "set dataset nq"),
+    ("--workload.document_qa.gold_at", "[20]", "0..19"),
+    ("--workload.document_qa.gold_at", "[2, 2]", "gold_at must be different"),
+    ("--workload.babi.tasks", "[0]", "1..20"),
+    ("--workload.babi.tasks", "[]", "1..20"),
+    ("--workload.babi.tasks", "[3, 3]", "1..20"),
+    ("--workload.babi.stories_per_task", "0", "stories_per_task"),
 ]
 
 

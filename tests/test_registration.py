@@ -22,7 +22,7 @@ from memrl.registration import IDS, own_envs, register_envs
 ROOT = Path(__file__).parents[1]
 PLAY = """
 import gymnasium
-for name in ("Conversation", "NestedKV"):
+for name in ("Conversation", "NestedKV", "DocumentQA"):
     env = gymnasium.make(f"memrl/{name}-v0")
     observation, info = env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
@@ -48,7 +48,8 @@ def python(program: str, *path: Path) -> subprocess.CompletedProcess[str]:
 def test_importing_either_package_registers_the_environments(package: str, tmp_path: Path) -> None:
     done = python(f"import {package}\n{PLAY}", tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "played memrl/Conversation-v0\nplayed memrl/NestedKV-v0\n"
+    names = ("Conversation", "NestedKV", "DocumentQA")
+    assert done.stdout.splitlines() == [f"played memrl/{name}-v0" for name in names]
 
 
 @pytest.mark.parametrize("is_package", [True, False])
@@ -190,6 +191,30 @@ def test_nested_kv_with_the_same_seed_is_the_same() -> None:
 
     assert rollout(3) == rollout(3)
     assert rollout(3) != rollout(4)
+
+
+# ---------------------------------------------------------------------- documents
+
+
+def test_document_qa_begins_at_a_question_with_its_passages_in_archival() -> None:
+    env = gymnasium.make("memrl/DocumentQA-v0")
+    observation, _ = env.reset(seed=0)
+    inner: Any = env.unwrapped
+    assert (inner.options.capacity, inner.options.archival_capacity) == (2, None)
+    assert (inner.options.num_candidates, inner.options.staging) == (4, "hybrid")
+    assert observation["candidates"].shape[0] == 4
+    assert inner.privileged_state().state.archived.all()
+    assert set(inner.table.text.categories) == {"bridge", "comparison", "single"}
+    wider: Any = gymnasium.make("memrl/DocumentQA-v0", capacity=3).unwrapped
+    assert (wider.options.capacity, wider.options.staging) == (3, "hybrid")
+    with pytest.raises(TypeError, match="not str"):
+        gymnasium.make("memrl/DocumentQA-v0", table="table.safetensors")
+
+
+def test_the_checker_has_nothing_to_say_about_document_qa() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(gymnasium.make("memrl/DocumentQA-v0").unwrapped)
 
 
 @pytest.mark.parametrize("wrong", ["capcity", "workload", "data_dir"])

@@ -61,7 +61,8 @@ def table() -> EpisodeTable:
 
 def test_sizes_and_offsets(table: EpisodeTable) -> None:
     assert (table.num_documents, table.num_episodes, table.max_pages) == (2, 3, 4)
-    assert table.page_offset.tolist() == [0, 4, 9]
+    assert table.page_offset.tolist() == [0, 4]
+    assert table.page_count.tolist() == [4, 5]
     assert table.query_offset.tolist() == [0, 4, 5]
     assert table.episode_document.tolist() == [0, 1, 0]
     assert table.episode_first_page.tolist() == [0, 1, 0]

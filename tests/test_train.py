@@ -554,3 +554,29 @@ def test_each_document_is_left_out_in_turn(tmp_path: Path) -> None:
     assert second.out.count("finished already") == 3
     assert {fold: contents(fold) for fold in before} == before
     assert results_of(summary) == together
+
+
+@pytest.mark.parametrize("scope", ["question", "corpus"])
+def test_questions_over_documents(tmp_path: Path, scope: str) -> None:
+    """Everything is in archival; recall@k of the rankings and support stand in the results."""
+    outcome = train(
+        tmp_path,
+        *("--workload.name", "document_qa", "--workload.document_qa.scope", scope),
+        *("--workload.document_qa.num_questions", "20"),
+        *("--workload.document_qa.num_passages", "8"),
+        *("--paging.archival_capacity", "null"),
+    )
+    assert outcome.code == 0, outcome.err
+    assert "what the first k pages of a ranking hold" in outcome.out
+    results = results_of(tmp_path / "runs" / "tiny" / "seed0")
+    assert results["played"]["parameters"]["scope"] == scope
+    assert len(results["clusters"]) == 6
+    recalls = results["ranking_recall"]["hybrid"]
+    policies = {policy["name"]: policy for policy in results["policies"]}
+    # With k = 1, a rule holds what its ranking puts first.
+    rule = policies["store all, top-k hybrid"]
+    assert rule["evidence_recall"]["estimate"] == pytest.approx(recalls["1"])
+    assert rule["support_per_question"]["pages"] == 1.0
+    assert policies["FIFO, no storage"]["support_per_question"]["pages"] == 0.0
+    assert policies["clairvoyant"]["support_per_question"]["precision"] == 1.0
+    assert "recall@1" in (tmp_path / "runs" / "tiny" / "seed0" / "results.md").read_text()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from envs.workloads.babi import load_babi
 from envs.workloads.chat import ChatParams, generate_chats
+from envs.workloads.document_qa import load_document_qa
 from envs.workloads.episodes import sample_episodes
 from envs.workloads.locomo import load_locomo
 from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv
@@ -15,6 +17,8 @@ __all__ = [
     "describe",
     "generate_chats",
     "generate_nested_kv",
+    "load_babi",
+    "load_document_qa",
     "load_locomo",
     "load_nested_kv",
     "sample_episodes",
@@ -24,7 +28,8 @@ __all__ = [
 def describe(workload: Workload) -> str:
     """Summarises a workload for a terminal: sizes, queries by category, repairs."""
     queries = [query for document in workload.documents for query in document.queries]
-    pages = sum(len(document.pages) for document in workload.documents)
+    shared = {id(document.pages): len(document.pages) for document in workload.documents}
+    pages = sum(shared.values())
     paying = sum(query.pays_evidence for query in queries)
     lines = [
         f"{workload.name}: {len(workload.documents):,} documents, {pages:,} pages, "

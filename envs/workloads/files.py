@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +102,33 @@ def read_json(path: Path) -> object:
     except (ValueError, RecursionError) as error:
         raise DataFormatError(f"{path} is not valid JSON ({error}): fetch it again.") from error
     return content
+
+
+def read_json_lines(path: Path, repairs: Counter[str]) -> list[object]:
+    """Reads a file of one JSON value a line, decompressing it when its name ends in `.gz`.
+
+    Empty lines are skipped; lines that are no JSON, or no UTF-8, are dropped and counted.
+
+    Raises:
+        DataFormatError: the compressed file is damaged or cut short.
+    """
+    values = []
+    for line in read_bytes(path).splitlines():
+        if not line.strip():
+            continue
+        try:
+            values.append(json.loads(line))
+        except (ValueError, RecursionError):
+            repairs[f"lines of {path.name} that are not JSON dropped"] += 1
+    return values
+
+
+def recorded_sha256(path: Path, known: Collection[str], repairs: Counter[str]) -> str:
+    """Returns a file's sha256; one that is not among the known ones is noted among the repairs."""
+    sha256 = file_sha256(path)
+    if sha256 not in known:
+        repairs[f"{path.name} is of a version never tried here (its sha256 is recorded)"] += 1
+    return sha256
 
 
 def file_sha256(path: Path) -> str:

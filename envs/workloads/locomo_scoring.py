@@ -13,27 +13,23 @@ raising it.
 
 from __future__ import annotations
 
-import re
-import string
 from collections import Counter
 from collections.abc import Collection
 from functools import lru_cache
 
 import snowballstemmer
 
+from envs.workloads import answer_scoring
 from envs.workloads.locomo_records import LocomoCategory
 from memrl.documents import Query
 
-_DROP_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_DROPPED_WORDS = re.compile(r"\b(a|an|the|and)\b")
 _REFUSALS = ("no information available", "not mentioned")
 _DATE_HINT = " Use DATE of CONVERSATION to answer with an approximate date."
 
 
 def normalize_answer(text: str) -> str:
     """Lower-cases, drops ASCII punctuation, the articles and "and", and squeezes blanks."""
-    bare = text.lower().translate(_DROP_PUNCTUATION)
-    return " ".join(_DROPPED_WORDS.sub(" ", bare).split())
+    return answer_scoring.normalize_answer(text, (*answer_scoring.ARTICLES, "and"))
 
 
 @lru_cache(maxsize=65536)

@@ -15,12 +15,17 @@ from typing import Any
 
 import numpy as np
 
+from envs.workloads.babi import load_babi, told_episodes
 from envs.workloads.chat import ChatParams, generate_chats
+from envs.workloads.document_qa import load_document_qa
 from envs.workloads.episodes import can_be_asked, sample_episodes
+from envs.workloads.files import DataFormatError
 from envs.workloads.locomo import load_locomo
 from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv, whole_documents
+from envs.workloads.splits import DATA_SEED, Split, split_workload
 from memrl.cache import default_cache_folder
 from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig, parse_config
+from memrl.document_config import DocumentQaConfig
 from memrl.documents import Document, Episode, Workload
 from memrl.memory.bm25 import Bm25Statistics
 from memrl.memory.embedders import CachedEmbedder, Embedder, HashingEmbedder, make_embedder
@@ -28,18 +33,6 @@ from memrl.options import PagingOptions
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
 from memrl.table_build import build_table, cached_table, fit_lexical_statistics
-
-DATA_SEED = 0
-"""Seed of all data streams; training seeds change what is learned, never what is asked."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Documents of each part, as indices into `Workload.documents`."""
-
-    train: tuple[int, ...]
-    validation: tuple[int, ...]
-    test: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -77,7 +70,7 @@ def load_workload(config: WorkloadConfig) -> Workload:
         ConfigurationError: if the parameters of the chats cannot be met, or no document is left.
     """
     workload = _load(config)
-    if config.name == "nested_kv":  # its episodes are whole documents
+    if config.name in ("nested_kv", "document_qa", "babi"):  # their episodes are whole documents
         return workload
     kept = tuple(doc for doc in workload.documents if can_be_asked(doc, config.window_pages))
     left_out = len(workload.documents) - len(kept)
@@ -101,6 +94,21 @@ def _load(config: WorkloadConfig) -> Workload:
         )
     if config.name == "nested_kv":
         return _load_nested_kv(config)
+    if config.name == "document_qa":
+        settings = config.document_qa
+        rng = Streams(settings.seed).generator("workload", 0)
+        try:
+            return load_document_qa(config.data_dir, settings, rng)
+        except DataFormatError:
+            raise
+        except ValueError as error:
+            raise ConfigurationError(f"workload.document_qa: {error}") from error
+    if config.name == "babi":
+        return load_babi(
+            config.data_dir,
+            tasks=config.babi.tasks,
+            stories_per_task=config.babi.stories_per_task,
+        )
     parameters = asdict(config.chat)
     seed = parameters.pop("seed")
     try:
@@ -128,39 +136,6 @@ def _load_nested_kv(config: WorkloadConfig) -> Workload:
     )
 
 
-def split_documents(num_documents: int, config: SplitConfig) -> Split:
-    """Divide documents into train, validation and test.
-
-    Raises:
-        ValueError: if a part would be empty, or the fold does not exist.
-    """
-    if num_documents < 3:
-        raise ValueError(
-            f"A split needs at least 3 documents (train, validation, test); there are "
-            f"{num_documents}."
-        )
-    if config.kind == "leave_one_out":
-        if not 0 <= config.fold < num_documents:
-            raise ValueError(f"fold {config.fold} is outside 0..{num_documents - 1}.")
-        validation = (config.fold + 1) % num_documents
-        rest = (i for i in range(num_documents) if i not in (config.fold, validation))
-        return Split(tuple(rest), (validation,), (config.fold,))
-    order = Streams(DATA_SEED).generator("workload", 1).permutation(num_documents).tolist()
-    num_validation = max(1, round(config.validation_frac * num_documents))
-    num_test = max(1, round(config.test_frac * num_documents))
-    if num_validation + num_test >= num_documents:
-        raise ValueError(
-            f"validation_frac {config.validation_frac} and test_frac {config.test_frac} leave none "
-            f"of {num_documents} documents for training."
-        )
-    cut = num_documents - num_validation - num_test
-    return Split(
-        tuple(sorted(order[:cut])),
-        tuple(sorted(order[cut : cut + num_validation])),
-        tuple(sorted(order[cut + num_validation :])),
-    )
-
-
 def split_tables(workload: Workload, split: SplitConfig, config: WorkloadConfig) -> Tables:
     """Split and tensorise with the configured embedder and the default cache.
 
@@ -168,7 +143,7 @@ def split_tables(workload: Workload, split: SplitConfig, config: WorkloadConfig)
         ConfigurationError: if the configuration does not fit these documents.
     """
     try:
-        return build_tables(workload, split_documents(len(workload.documents), split), config)
+        return build_tables(workload, split_workload(workload.documents, split), config)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
 
@@ -202,6 +177,8 @@ def build_tables(
         ),
         "test": ([workload.documents[i] for i in split.test], config.test_episodes),
     }
+    if len({id(document.pages) for document in workload.documents}) == 1:
+        return _corpus_tables(workload, split, embedder, statistics, folder)
     streams = Streams(DATA_SEED)
     tables: dict[str, EpisodeTable] = {}
     for number, (part, (documents, count)) in enumerate(parts.items()):
@@ -213,11 +190,33 @@ def build_tables(
     return Tables(**tables, statistics=statistics)
 
 
+def _corpus_tables(
+    workload: Workload,
+    split: Split,
+    embedder: Embedder,
+    statistics: Bm25Statistics,
+    folder: Path,
+) -> Tables:
+    """Tables of documents that all ask about the same pages, whose scores they share."""
+    episodes = whole_documents(workload.documents)
+    whole = cached_table(
+        folder, workload.documents, episodes, embedder, statistics, name=workload.name
+    )
+    return Tables(
+        train=whole.of_documents(split.train),
+        validation=whole.of_documents(split.validation),
+        test=whole.of_documents(split.test),
+        statistics=statistics,
+    )
+
+
 def _episodes(
     documents: list[Document], count: int, config: WorkloadConfig, rng: np.random.Generator
 ) -> tuple[Episode, ...]:
-    if config.name == "nested_kv":
+    if config.name in ("nested_kv", "document_qa"):
         return whole_documents(documents)
+    if config.name == "babi":
+        return told_episodes(documents)
     return sample_episodes(
         documents,
         window_pages=config.window_pages,
@@ -272,6 +271,20 @@ def example_nested_kv_table() -> EpisodeTable:
     """A few generated chains of look-ups among 40 pairs with hashed embeddings."""
     workload = generate_nested_kv(
         levels=range(7), documents_per_level=4, num_pairs=40, rng=np.random.default_rng(DATA_SEED)
+    )
+    documents = workload.documents
+    statistics = fit_lexical_statistics(documents)
+    episodes = whole_documents(documents)
+    return build_table(documents, episodes, HashingEmbedder(), statistics, name=workload.name)
+
+
+@functools.cache
+def example_document_qa_table() -> EpisodeTable:
+    """A few generated questions over 12 passages with hashed embeddings."""
+    workload = load_document_qa(
+        None,
+        DocumentQaConfig(num_questions=60, num_passages=12),
+        np.random.default_rng(DATA_SEED),
     )
     documents = workload.documents
     statistics = fit_lexical_statistics(documents)

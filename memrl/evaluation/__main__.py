@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.batched import paging_group
+from envs.workloads.splits import clusters_of
 from envs.workloads.tables import data_record, load_workload, split_tables
 from memrl.checkpoint import CheckpointError
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
@@ -69,7 +70,9 @@ def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
     workload = load_workload(config.workload)
     splits = [config.split]
     if config.split.kind == "leave_one_out":
-        splits = [replace(config.split, fold=fold) for fold in range(len(workload.documents))]
+        splits = [
+            replace(config.split, fold=fold) for fold in range(len(clusters_of(workload.documents)))
+        ]
     runs, data = [], []
     with progress_bar("splits", len(splits)) as advance:
         for split in splits:
@@ -133,7 +136,7 @@ def _report(
     results = summary.summarize(entries, lineup.CONTROLS, settings)
     terminal.print_table(results, title)
     terminal.print_paired(results)
-    terminal.print_by_category(results)
+    terminal.print_details(results)
     if out is None:
         return
     try:

@@ -51,16 +51,22 @@ def _numbers(records: Sequence[EpisodeRecord]) -> dict[str, float]:
 
 
 def table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of text; both empty where episodes mix categories."""
+    """Columns and rows of text; both empty where episodes mix categories.
+
+    Categories are columns; where there are more of them than policies, they are rows.
+    """
     policies = [policy for policy in results["policies"] if policy["by_category"]]
     if not policies:
         return [], []
     categories = list(policies[0]["by_category"])
-    rows = [
-        [policy["name"], *(_cell(policy["by_category"][category]) for category in categories)]
-        for policy in policies
-    ]
-    return ["policy", *categories], rows
+    names = [policy["name"] for policy in policies]
+    cells = [[_cell(policy["by_category"][name]) for name in categories] for policy in policies]
+    if len(categories) > len(names):
+        return ["category", *names], [
+            [category, *row]
+            for category, row in zip(categories, zip(*cells, strict=True), strict=True)
+        ]
+    return ["policy", *categories], [[name, *row] for name, row in zip(names, cells, strict=True)]
 
 
 def _cell(numbers: Mapping[str, float]) -> str:

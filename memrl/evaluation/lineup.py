@@ -66,7 +66,8 @@ def heuristic_lines(
         prior_logits: (P,) out-of-fold scores of the training pages; thresholds are their quantiles.
         generator: for the random policy.
     """
-    thresholds = np.quantile(prior_logits, config.prior_thresholds).round(3).tolist()
+    logits = np.quantile(prior_logits, config.prior_thresholds).round(3).tolist()
+    thresholds = list(dict.fromkeys(logits))  # all the same where no scorer was fitted
     prior_line = [
         Contestant(
             PRIOR_RULE,

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
-from memrl.episode_log import EpisodeLog
+from memrl.episode_log import AnsweredQuery, EpisodeLog
 from memrl.options import PagingOptions
 from memrl.player import Player
 from memrl.policies.base import Policy
 from memrl.privileged import PrivilegedState
+from memrl.set_scores import scores_of_counts
 from memrl.table import EpisodeTable
 
 Observation = Mapping[str, Tensor]
@@ -146,7 +147,7 @@ class EpisodeRecord:
     """How one episode went; JSON-able by `dataclasses.asdict`.
 
     Attributes:
-        episode: number in the table. document: its cluster, the document's id in the source.
+        episode: number in the table. document: its unit of statistics (`Document.cluster_id`).
         num_queries: queries asked. num_scored: those that pay evidence.
         evidence: summed evidence of the scored queries, unweighted.
         reward_terms: summed weighted terms by name; their sum is `episode_return`.
@@ -159,6 +160,8 @@ class EpisodeRecord:
         funnel: over needs outside main context when asked: `absent`, and of those `stored`,
             `staged`, `retrieved`; counts.
         evidence_by_category: category -> [summed evidence, scored queries].
+        support: of main context at the answers, as a set of pages against the needs, summed over
+            scored queries: `pages`, `precision`, `f1`, `em`; its recall is `evidence`.
     """
 
     episode: int
@@ -176,6 +179,7 @@ class EpisodeRecord:
     decision_s: float
     funnel: dict[str, float]
     evidence_by_category: dict[str, list[float]] = field(default_factory=dict)
+    support: dict[str, float] = field(default_factory=dict)
 
     @property
     def episode_return(self) -> float:
@@ -280,7 +284,7 @@ def record_of(
     }
     return EpisodeRecord(
         episode=episode,
-        document=table.text.document_ids[int(table.episode_document[episode])],
+        document=table.text.clusters[int(table.episode_document[episode])],
         num_queries=len(log.answers),
         num_scored=len(scored),
         evidence=float(sum(answer.evidence or 0.0 for answer in scored)),
@@ -294,7 +298,19 @@ def record_of(
         decision_s=decision_s,
         funnel=funnel,
         evidence_by_category=by_category,
+        support=_support(scored),
     )
+
+
+def _support(scored: Sequence[AnsweredQuery]) -> dict[str, float]:
+    total = dict.fromkeys(("pages", "precision", "f1", "em"), 0.0)
+    for answer in scored:
+        num_found = round((answer.evidence or 0.0) * answer.num_needs)
+        scores = scores_of_counts(num_found, answer.num_resident, answer.num_needs)
+        total["pages"] += answer.num_resident
+        for name in ("precision", "f1", "em"):
+            total[name] += getattr(scores, name)
+    return total
 
 
 class LiveEpisode(Protocol):

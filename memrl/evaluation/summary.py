@@ -21,7 +21,7 @@ from memrl.evaluation.play import EpisodeRecord
 from memrl.policies.base import Contestant
 from memrl.run_files import RunError, replace_text
 
-RESULTS_SCHEMA = 3
+RESULTS_SCHEMA = 4
 """Version of the structure that `summarize` returns."""
 
 
@@ -104,9 +104,9 @@ def summarize(
         seed: of the bootstrap.
 
     Returns:
-        `schema`, `played` (workload, when it asks, options), `clusters` (document ids),
-        `num_seeds`, `policies` (one mapping each, see `_policy_summary`), `paired` (differences in
-        reward per question; see `stats.PairedSummary`).
+        `schema`, `played` (workload and its parameters, when it asks, options), `clusters`
+        (document ids), `num_seeds`, `policies` (one mapping each, see `_policy_summary`), `paired`
+        (differences in reward per question; see `stats.PairedSummary`).
     """
     by_name = {entry.name: entry for entry in entries}
     policies = [_policy_summary(entry, np.random.default_rng(seed)) for entry in entries]
@@ -153,6 +153,7 @@ def _played(settings: Mapping[str, Any]) -> dict[str, Any]:
     workload = settings["workload"]
     return {
         "workload": workload["name"],
+        "parameters": dict(workload.get(workload["name"], {})),
         **{name: workload[name] for name in ("ask", "window_pages", "max_queries")},
         "paging": dict(settings["paging"]),
     }
@@ -179,6 +180,7 @@ def _policy_summary(entry: Entry, rng: np.random.Generator) -> dict[str, Any]:
     rewards = [reward_per_question(record) for record in records]
     recalls = [record.evidence / record.num_scored for record in records]
     questions = sum(record.num_scored for record in records)
+    support = _sum([record.support for record in records])
     funnel = _sum([record.funnel for record in entry.records])
     absent = funnel.pop("absent", 0.0)
     categories: dict[str, list[float]] = {}
@@ -201,6 +203,7 @@ def _policy_summary(entry: Entry, rng: np.random.Generator) -> dict[str, Any]:
             category: evidence / count for category, (evidence, count) in sorted(categories.items())
         },
         "by_category": summarize_by_category(records),
+        "support_per_question": {name: total / questions for name, total in support.items()},
         "operations_per_question": {
             name: count / questions
             for name, count in _sum([record.operations for record in records]).items()

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from memrl.evaluation import by_category
+from memrl.evaluation import by_category, retrieval
 from memrl.evaluation.lineup import LEARNED, LEARNED_OFFSET
 
 CONSOLE_WIDTH = 184
@@ -73,17 +73,31 @@ def print_paired(results: Mapping[str, Any], console: Console | None = None) -> 
     (console or Console(width=CONSOLE_WIDTH)).print(table)
 
 
-def print_by_category(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the results by kind of question, where every episode asks questions of one kind."""
-    columns, rows = by_category.table(results)
-    if not rows:
-        return
-    table = Table(title=f"by category: {by_category.CELL}", title_justify="left")
-    for column in columns:
-        table.add_column(column)
-    for row in rows:
-        table.add_row(*row)
-    (console or Console(width=CONSOLE_WIDTH)).print(table)
+def print_details(results: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print the tables that only some workloads have (see `detail_tables`)."""
+    for title, columns, rows in detail_tables(results):
+        table = Table(title=title, title_justify="left")
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*row)
+        (console or Console(width=CONSOLE_WIDTH)).print(table)
+
+
+def detail_tables(results: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Title, columns and rows of the tables that only some workloads have.
+
+    By kind of question where every episode asks questions of one kind; support where main context
+    holds what was retrieved and nothing else; recall@k of the rankings, which a run may add as
+    `results["ranking_recall"]`.
+    """
+    tables = [(f"by category: {by_category.CELL}", *by_category.table(results))]
+    if results["played"]["workload"] == "document_qa":
+        title = "pages in main context at the answer against the needs"
+        tables.append((title, *retrieval.support_table(results["policies"])))
+    recalls = results.get("ranking_recall", {})
+    tables.append(("what the first k pages of a ranking hold", *retrieval.recall_table(recalls)))
+    return [table for table in tables if table[2]]
 
 
 def _paired_row(pair: Mapping[str, Any]) -> list[str]:
@@ -103,11 +117,10 @@ def _paired_row(pair: Mapping[str, Any]) -> list[str]:
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
-    """The results as a Markdown table with its footnote; and by category, where that is defined."""
+    """The results as a Markdown table with its footnote, and `detail_tables`."""
     lines = [*_markdown(COLUMNS, table_rows(results)), "", footnote(results)]
-    columns, rows = by_category.table(results)
-    if rows:
-        lines += ["", f"By category: {by_category.CELL}.", "", *_markdown(columns, rows)]
+    for title, columns, rows in detail_tables(results):
+        lines += ["", f"{title[0].upper()}{title[1:]}.", "", *_markdown(columns, rows)]
     return "\n".join(lines)
 
 

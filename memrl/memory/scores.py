@@ -35,7 +35,7 @@ def quantize_scores(scores: npt.NDArray[np.floating]) -> npt.NDArray[np.int16]:
 
 
 def exact_scores(
-    vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32]
+    vectors: npt.NDArray[np.floating], query: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.float32]:
     """Products of n vectors with a query, rounded once.
 
@@ -43,11 +43,21 @@ def exact_scores(
     scores is then quantised to the next number; tables and live searches both take these.
 
     Args:
-        vectors: (n, dimension). query: (dimension,).
+        vectors: (n, dimension), in float32 precision. query: (dimension,), the same.
 
     Returns:
         (n,) float32; equal vectors get equal scores. A product of two float32 is exact in float64.
     """
     products = vectors.astype(np.float64) * query.astype(np.float64)
     scores: npt.NDArray[np.float32] = products.sum(axis=1).astype(np.float32)
+    return scores
+
+
+def exact_pair_scores(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """`exact_scores` of n vectors with each of them, (n, n); each pair is multiplied once."""
+    wide = vectors.astype(np.float64)
+    scores = np.empty((len(wide), len(wide)), dtype=np.float32)
+    for row, vector in enumerate(wide):
+        scores[row, row:] = exact_scores(wide[row:], vector)
+        scores[row:, row] = scores[row, row:]
     return scores

@@ -27,7 +27,7 @@ class PageScorer:
 
     Attributes:
         weight, bias: of the linear logit.
-        penalty: the C it was fitted with.
+        penalty: the C it was fitted with; 0 where none was fitted.
     """
 
     weight: npt.NDArray[np.float64]
@@ -65,6 +65,10 @@ def fit_page_scorer(table: EpisodeTable) -> tuple[PageScorer, npt.NDArray[np.flo
 
     The penalty is the one whose out-of-fold scores have the least log loss.
 
+    Where every page is in archival from the start, nothing is fitted and every logit is 0. There is
+    nothing to store, and the same passage is often evidence for one question and a distractor for
+    others, in training and in test: a scorer would tell what training questions needed.
+
     Returns:
         The scorer fitted on all documents, for others than these; and (P,) float32 out-of-fold
         logits of the table's own pages.
@@ -74,12 +78,15 @@ def fit_page_scorer(table: EpisodeTable) -> tuple[PageScorer, npt.NDArray[np.flo
     """
     if table.num_documents < 2:
         raise ValueError("The page scorer needs at least two training documents.")
+    if table.shares_pages or (table.episode_num_preloaded == table.episode_num_pages).all():
+        num_features = table.page_embedding.shape[1] + table.page_surface.shape[1]
+        return PageScorer(np.zeros(num_features), 0.0, 0.0), np.zeros_like(table.page_prior)
     features, needed = page_features(table), page_is_needed(table)
     if needed.all() or not needed.any():
         raise ValueError(
             "The page scorer needs both pages that queries need and pages they do not."
         )
-    document = np.repeat(np.arange(table.num_documents), np.diff(table.page_offset))
+    document = np.repeat(np.arange(table.num_documents), table.page_count)
     scale = features.std(axis=0).mean()  # one scale for all columns keeps their relative size
     folds = np.array_split(np.arange(table.num_documents), min(table.num_documents, 5))
     losses, scores = [], []

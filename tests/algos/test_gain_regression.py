@@ -12,7 +12,8 @@ from table_fixtures import small_table
 from torch import Tensor
 
 from envs.batched import BatchedPaging
-from envs.workloads.tables import build_tables, load_workload, split_documents
+from envs.workloads.splits import split_documents
+from envs.workloads.tables import build_tables, load_workload
 from memrl.actions import ActionLayout, Op
 from memrl.algos.gain_regression import GainRegression, gain_loss
 from memrl.checkpoint import load_checkpoint, save_checkpoint
@@ -115,7 +116,7 @@ def loss(predicted: dict[int, float], labels: dict[int, float], legal: set[int])
     return float(gain_loss([part(predicted, labels, legal)], gain_scale=0.5))
 
 
-def test_the_loss_is_a_squared_error_in_units_of_the_gain_scale() -> None:
+def test_the_loss_is_a_squared_error_in_clusters_of_the_gain_scale() -> None:
     store = LAYOUT.encode(Op.STORE, 1)
     assert loss({store: 1.0}, {store: 0.25}, {0, store}) == (1.0 - 0.5) ** 2
 

@@ -1,7 +1,7 @@
 """`BatchedPaging` and `LockstepPaging` are the same process: both are played side by side.
 
 Generated workloads, options and action sequences; everything a caller can see has to be equal at
-every step: 10,000 short episodes here, full-length ones of LoCoMo by `make parity`.
+every step: 10,000 short episodes here, full-length ones of data sets by `make parity`.
 """
 
 from __future__ import annotations
@@ -33,23 +33,32 @@ NUM_ENVS = 64
 EPISODES_PER_EXAMPLE = 500
 MOST_EVENTS = 20
 ROOT = Path(__file__).resolve().parents[2]
+PRESETS = (
+    *("locomo", "locomo_end", "locomo_tokens", "locomo_small"),
+    *("hotpotqa", "musique", "babi"),
+)
 PLAYERS = ("legal", "anything", "busy", "store_and_retrieve", "yield")
 WORDS = [f"{first}{rest}" for first in "bcdfg" for rest in ("al", "em", "in", "or", "us")]
 SPEAKERS = ("Ann", "Bob")
 
 
 @st.composite
-def documents(draw: st.DrawFn, number: int) -> Document:
+def documents(draw: st.DrawFn, number: int, corpus: Document | None = None) -> Document:
+    """A document with pages of its own, or queries about the pages of another one."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    num_pages = draw(st.integers(4, 14))
-    pages = tuple(
-        Page(
-            " ".join(rng.choice([*WORDS, *SPEAKERS, "Why?", "2024"], rng.integers(1, 13))),
-            speaker=("", *SPEAKERS)[rng.integers(3)],
-            role=int(rng.integers(2)),
-            kind=PageKind(int(rng.integers(2))),
+    num_pages = len(corpus.pages) if corpus else draw(st.integers(4, 14))
+    pages = (
+        corpus.pages
+        if corpus
+        else tuple(
+            Page(
+                " ".join(rng.choice([*WORDS, *SPEAKERS, "Why?", "2024"], rng.integers(1, 13))),
+                speaker=("", *SPEAKERS)[rng.integers(3)],
+                role=int(rng.integers(2)),
+                kind=PageKind(int(rng.integers(2))),
+            )
+            for _ in range(num_pages)
         )
-        for _ in range(num_pages)
     )
     queries = []
     for _ in range(draw(st.integers(0, 6))):
@@ -72,6 +81,8 @@ def documents(draw: st.DrawFn, number: int) -> Document:
 @st.composite
 def tables(draw: st.DrawFn) -> EpisodeTable:
     docs = [draw(documents(number)) for number in range(draw(st.integers(1, 3)))]
+    if draw(st.booleans()):
+        docs.insert(draw(st.integers(0, len(docs))), draw(documents(len(docs), docs[0])))
     episodes = []
     preloads = draw(st.booleans())
     for _ in range(draw(st.integers(2, 5))):
@@ -231,10 +242,10 @@ def test_ten_thousand_generated_episodes(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("preset", ["locomo", "locomo_end", "locomo_tokens", "locomo_small"])
-def test_full_length_episodes_of_locomo(preset: str) -> None:
+@pytest.mark.parametrize("preset", PRESETS)
+def test_full_length_episodes_of_data_sets(preset: str) -> None:
     if "MEMRL_DATA" not in os.environ:
-        pytest.skip("MEMRL_DATA names no folder with LoCoMo")
+        pytest.skip("MEMRL_DATA names no folder with the data sets")
     config = parse_config(["--config", str(ROOT / f"configs/{preset}.yaml")])
     workload_config = dataclasses.replace(config.workload, embedder="hashing", train_episodes=20)
     tables = split_tables(load_workload(workload_config), config.split, workload_config)

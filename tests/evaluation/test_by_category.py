@@ -66,13 +66,19 @@ def test_episodes_that_mix_categories_have_no_such_numbers(categories: Any) -> N
     assert summarize_by_category([]) == {}
 
 
-def test_the_table_has_a_column_a_category() -> None:
+def test_the_longer_axis_of_the_table_goes_down() -> None:
     numbers = summarize_by_category(
         [record("two", evidence=1.0, search=4), record("one", evidence=0.5, search=2)]
     )
-    results = {"policies": [{"name": "x", "by_category": numbers}]}
-    assert by_category.table(results) == (
+    policies = [{"name": name, "by_category": numbers} for name in "xyz"]
+    cells = ["0.250, 0.500, 4.00 <=4", "0.500, 1.000, 6.00 <=6"]
+    assert by_category.table({"policies": policies[:2]}) == (
         ["policy", "one", "two"],
-        [["x", "0.250, 0.500, 4.00 <=4", "0.500, 1.000, 6.00 <=6"]],
+        [["x", *cells], ["y", *cells]],
+    )
+    # More categories than policies: they are rows.
+    assert by_category.table({"policies": policies[:1]}) == (
+        ["category", "x"],
+        [["one", cells[0]], ["two", cells[1]]],
     )
     assert by_category.table({"policies": [{"name": "x", "by_category": {}}]}) == ([], [])

@@ -102,6 +102,7 @@ def test_a_record_worked_out_by_hand() -> None:
         decision_s=0.0,
         funnel={"absent": 1.0, "stored": 1.0, "staged": 1.0, "retrieved": 1.0},
         evidence_by_category={"plain": [1.0, 1.0]},
+        support={"pages": 3.0, "precision": 1 / 3, "f1": 0.5, "em": 0.0},
     )
     assert record == expected
     assert (
@@ -116,6 +117,7 @@ def test_a_miss_worked_out_by_hand() -> None:
     (record,) = play(LockstepPaging(made, options, 1), StoreAndRetrieve(top_k=1), [0])
     assert record.evidence == 0.5
     assert record.funnel == {"absent": 1.0, "stored": 1.0, "staged": 0.0, "retrieved": 0.0}
+    assert record.support == {"pages": 3.0, "precision": 1 / 3, "f1": 0.4, "em": 0.0}
     (nothing,) = play(LockstepPaging(made, options, 1), YieldOnly(), [0])
     assert nothing.funnel == {"absent": 1.0, "stored": 0.0, "staged": 0.0, "retrieved": 0.0}
     assert nothing.operations["yield"] == nothing.decisions == 4  # three victims and the query

@@ -54,6 +54,7 @@ def record(
         "decision_s": 0.002,
         "funnel": {"absent": 2.0, "stored": 1.0, "staged": 1.0, "retrieved": 0.5},
         "evidence_by_category": {"one": [evidence, float(scored)]} if scored else {},
+        "support": {"pages": 3.0 * scored, "precision": 0.5, "f1": 0.25, "em": 1.0},
     }
     return EpisodeRecord(**(values | fields))
 
@@ -120,7 +121,7 @@ def test_the_numbers_of_one_policy() -> None:
     ]
     records[1].evidence_by_category = {"two": [2.0, 2.0]}
     results = summarize([entry("x", records)], [], SETTINGS)
-    assert results["schema"] == 3
+    assert results["schema"] == 4
     assert results["clusters"] == ["a", "b"]
     assert results["num_seeds"] == 1
     assert results["paired"] == []
@@ -147,6 +148,9 @@ def test_the_numbers_of_one_policy() -> None:
     assert policy["tokens_retrieved_per_question"] == 1.6
     assert policy["decision_ms"] == pytest.approx(3.0)
     assert policy["absent_needs_per_question"] == 1.0
+    assert policy["support_per_question"] == {
+        "pages": 3.0, "precision": 0.15, "f1": 0.075, "em": 0.3,
+    }  # fmt: skip
     assert policy["funnel"] == {"stored": 0.5, "staged": 0.3, "retrieved": 0.15}
     assert "normalized_score" not in policy
 
@@ -282,6 +286,7 @@ def test_results_name_what_was_played() -> None:
     assert (played["workload"], played["ask"]) == ("chat", "interleaved")
     assert played["paging"]["stage_from"] == "archival"
     assert played["paging"]["capacity"] == 24
+    assert played["parameters"]["num_documents"] == RunConfig().workload.chat.num_documents
 
 
 def test_only_the_same_episodes_can_be_compared() -> None:

@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from memrl.memory.scores import SCORE_SCALE, quantize_scores
+from memrl.memory.scores import (
+    SCORE_SCALE,
+    exact_pair_scores,
+    exact_scores,
+    quantize_scores,
+)
 
 
 def test_ends_and_middle() -> None:
@@ -26,3 +31,10 @@ def test_order_is_kept_and_the_error_is_half_a_step() -> None:
 def test_what_is_no_score_is_refused(bad: float) -> None:
     with pytest.raises(ValueError, match="NaN or infinity"):
         quantize_scores(np.array([0.1, bad]))
+
+
+def test_scores_of_all_pairs_are_those_of_each_one_bit_for_bit() -> None:
+    vectors = np.random.default_rng(1).normal(size=(40, 33)).astype(np.float32)
+    expected = np.stack([exact_scores(vectors, vector) for vector in vectors])
+    assert np.array_equal(exact_pair_scores(vectors), expected)
+    assert exact_pair_scores(vectors[:0]).shape == (0, 0)

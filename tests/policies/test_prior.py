@@ -108,8 +108,7 @@ def test_what_cannot_be_told_from_a_page_is_not() -> None:
 def test_a_page_is_scored_by_a_fit_that_has_not_seen_its_document() -> None:
     """Other needs in the second document change every score but its own."""
     table = separable_table(3, num_documents=4, num_pages=20)
-    documents = table.page_offset
-    own = slice(int(documents[1]), int(documents[2]))
+    own = slice(int(table.page_offset[1]), int(table.page_offset[2]))
     pays = table.query_pays.copy()
     begin, end = int(table.query_offset[1]), int(table.query_offset[2])
     pays[begin + 1 : end] = False
@@ -123,6 +122,29 @@ def test_a_page_is_scored_by_a_fit_that_has_not_seen_its_document() -> None:
     others = np.ones(len(before), dtype=bool)
     others[own] = False
     assert not np.isclose(before[others], after[others]).any()
+
+
+def assert_nothing_is_fitted(table: EpisodeTable) -> None:
+    assert 0 < page_is_needed(table).sum() < len(table.page_tokens)
+    scorer, out_of_fold = fit_page_scorer(table)
+    assert not out_of_fold.any()
+    assert not scorer.logits(separable_table(5)).any()
+
+
+def test_nothing_is_fitted_where_documents_share_their_pages() -> None:
+    """What training questions needed must not be told of the same pages in test."""
+    corpus = made_up_document(np.random.default_rng(4), "corpus", 12)
+    documents = [replace(corpus, queries=(Query(f"q{n}?", (n,)),)) for n in range(6)]
+    assert_nothing_is_fitted(document_table(documents))
+
+
+def test_nothing_is_fitted_where_there_is_nothing_to_store() -> None:
+    table = separable_table(0)
+    assert_nothing_is_fitted(replace(table, episode_num_preloaded=table.episode_num_pages))
+    # One page that arrives is enough.
+    preloaded = table.episode_num_pages.copy()
+    preloaded[0] -= 1
+    assert fit_page_scorer(replace(table, episode_num_preloaded=preloaded))[1].any()
 
 
 def test_scores_in_fold_and_out_of_fold_differ() -> None:

@@ -24,7 +24,8 @@ from envs.workloads.nested_kv import (
     orderings_name,
     whole_documents,
 )
-from envs.workloads.tables import build_tables, load_workload, split_documents
+from envs.workloads.splits import split_documents
+from envs.workloads.tables import build_tables, load_workload
 from memrl.config import NestedKvConfig, SplitConfig, WorkloadConfig
 from memrl.documents import Document, Workload
 from memrl.memory.embedders import HashingEmbedder

@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 
 from envs.workloads import tables
 from envs.workloads.files import DataFileMissingError
+from envs.workloads.splits import Split, split_documents
 from envs.workloads.tables import (
-    Split,
     build_tables,
     data_record,
     example_table,
     load_workload,
     preset_tables,
-    split_documents,
     split_tables,
 )
 from memrl.cache import default_cache_folder

@@ -1,0 +1,90 @@
+"""MuSiQue: questions of two to four hops over twenty paragraphs.
+
+Source: Trivedi et al., *MuSiQue: Multihop Questions via Single-hop Question Composition*, arXiv
+2108.00573; CC BY 4.0. JSON lines of `id` (its prefix names the structure of the hops), `question`,
+`paragraphs` (`idx`, `title`, `paragraph_text`, `is_supporting`), `question_decomposition`,
+`answer`, `answer_aliases`, `answerable`. Titles repeat within a question: a paragraph is its `idx`.
+Questions that the paragraphs cannot answer (of the full version) are left out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from envs.workloads.files import (
+    DataFormatError,
+    DataSource,
+    find_data_file,
+    read_json_lines,
+    recorded_sha256,
+)
+from envs.workloads.qa_records import QaRecord, RecordMaker, fields_of, list_of, text_of
+
+SOURCE = DataSource(
+    folder="musique",
+    published="GitHub StonyBrookNLP/musique (musique_ans_v1.0_dev.jsonl)",
+    licence="CC BY 4.0",
+)
+FILE_NAMES = (
+    *("musique_sample.jsonl.gz", "musique_ans_v1.0_dev.jsonl", "musique_ans_v1.0_dev.jsonl.gz"),
+)
+_KNOWN = frozenset({"648e011ee3a6add75ec870d4ecbe13de0ede423b53f8abb275a2aa96d9d55c8e"})
+
+
+def read_musique(
+    data_dir: str | Path | None, repairs: Counter[str]
+) -> tuple[list[QaRecord], dict[str, str]]:
+    """Reads MuSiQue's questions.
+
+    Args:
+        data_dir: folder that holds `musique/`; None takes the one named by `MEMRL_DATA`.
+        repairs: counts of what was mended or dropped; added to.
+
+    Returns:
+        The records, and the sha256 of each file by its name.
+
+    Raises:
+        DataFileMissingError: the file is not there (a `FileNotFoundError`).
+        DataFormatError: the file is damaged, or holds no question that can be used.
+    """
+    path = find_data_file(data_dir, SOURCE, FILE_NAMES)
+    maker = RecordMaker(repairs)
+    made = [_read_question(fields_of(value), maker) for value in read_json_lines(path, repairs)]
+    records = [record for record in made if record is not None]
+    if not records:
+        raise DataFormatError(
+            f"{path} holds no question with paragraphs and evidence: fetch it again from "
+            f"{SOURCE.published}."
+        )
+    return records, {path.name: recorded_sha256(path, _KNOWN, repairs)}
+
+
+def _read_question(fields: Mapping[str, object], maker: RecordMaker) -> QaRecord | None:
+    repairs = maker.repairs
+    if fields.get("answerable") is False:
+        repairs["questions that cannot be answered left out"] += 1
+        return None
+    paragraphs = [fields_of(value) for value in list_of(fields.get("paragraphs"))]
+    places = []
+    for number, paragraph in enumerate(paragraphs):
+        idx = paragraph.get("idx")
+        repairs["paragraphs without a number named by their place"] += type(idx) is not int
+        places.append(idx if isinstance(idx, int) else number)
+    support = [n for n, own in enumerate(paragraphs) if own.get("is_supporting") is True]
+    if not support:
+        steps = [fields_of(step) for step in list_of(fields.get("question_decomposition"))]
+        cited = {step.get("paragraph_support_idx") for step in steps}
+        support = [number for number, place in enumerate(places) if place in cited]
+        repairs["questions without marked paragraphs: those of its steps taken"] += bool(support)
+    name = text_of(fields.get("id"))
+    return maker.make(
+        question_id=name,
+        question=fields.get("question"),
+        answers=[fields.get("answer"), *list_of(fields.get("answer_aliases"))],
+        category=name.split("__")[0],
+        passages=[(own.get("title"), own.get("paragraph_text")) for own in paragraphs],
+        support=support,
+        places=places,
+    )
