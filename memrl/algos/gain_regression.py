@@ -145,7 +145,8 @@ class GainRegression:
             choice = np.where(plays_learner, len(behaviours), choice)
             behaviours.append(Behaviour(self.policy, self._config.exploration))
         seed = self._streams.integer("policy", 1, number)
-        return Plan(episodes, behaviours, torch.from_numpy(choice), seed)
+        stream = torch.arange(len(episodes))
+        return Plan(episodes, behaviours, torch.from_numpy(choice), stream, seed)
 
     # ------------------------------------------------------------------ checkpoints
 

@@ -48,7 +48,8 @@ def plan() -> Plan:
         Behaviour(YieldOnly(), exploration=1.0),
         Behaviour(Clairvoyant(REWARD)),
     ]
-    return Plan(EPISODES, behaviours, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), SEED)
+    choice, stream = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), torch.arange(len(EPISODES))
+    return Plan(EPISODES, behaviours, choice, stream, SEED)
 
 
 def kept(decisions: DecisionsByKind) -> Decisions:
@@ -56,7 +57,9 @@ def kept(decisions: DecisionsByKind) -> Decisions:
     return {kind: decisions[kind].rows(torch.arange(len(decisions[kind])), CPU) for kind in KINDS}
 
 
-def collected(group: PagingGroup, *, with_context: bool = True, **fields: Any) -> Decisions:
+def collected(
+    group: PagingGroup, whole: Plan | None = None, *, with_context: bool = True, **fields: Any
+) -> Decisions:
     decisions = DecisionsByKind(KINDS)
     tensors = TableTensors.from_table(group.table, group.device)
 
@@ -65,7 +68,7 @@ def collected(group: PagingGroup, *, with_context: bool = True, **fields: Any) -
             privileged, tensors, group.options, realization=0.6, staging_realization=0.25
         )
 
-    collect(group, replace(plan(), **fields), label, decisions, with_context=with_context)
+    collect(group, replace(whole or plan(), **fields), label, decisions, with_context=with_context)
     return kept(decisions)
 
 
@@ -148,6 +151,15 @@ def sorted_rows(decisions: Decisions) -> dict[str, list[tuple[float, ...]]]:
 def test_what_is_collected_does_not_depend_on_the_number_of_rows(num_envs: int) -> None:
     alone = sorted_rows(collected(BatchedPaging(table(), OPTIONS, 1)))
     assert sorted_rows(collected(BatchedPaging(table(), OPTIONS, num_envs))) == alone
+
+
+def test_parts_of_a_plan_are_played_as_in_the_whole() -> None:
+    group = BatchedPaging(table(), OPTIONS, 3)
+    whole = sorted_rows(collected(group))
+    parts = [sorted_rows(collected(group, plan().part(places))) for places in ([6, 1, 2], [0, 3])]
+    rest = sorted_rows(collected(group, plan().part([4, 5, 7])))
+    for kind in KINDS:
+        assert sorted([*parts[0][kind], *parts[1][kind], *rest[kind]]) == whole[kind]
 
 
 @pytest.mark.parametrize("fields", [{}, {"evict_scope": "any"}, {"stage_from": "both"}])
