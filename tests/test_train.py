@@ -175,6 +175,23 @@ def test_the_reference_environment_gives_the_same_run(
     assert_same_run(run_folder(tmp_path), finished[0])
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("environment", ["batched", "reference"])
+def test_a_run_on_a_device_plays_the_same_episodes(
+    tmp_path: Path, finished: tuple[Path, Outcome], environment: str
+) -> None:
+    outcome = train(tmp_path, "--device", "cuda", "--environment", environment)
+    assert outcome.code == 0, outcome.err
+    for here, there in zip(
+        episodes_of(run_folder(tmp_path)), episodes_of(finished[0]), strict=True
+    ):
+        assert here["policy"] == there["policy"]
+        if here["policy"] not in (lineup.LEARNED, lineup.LEARNED_OFFSET):
+            for name in ("episode", "evidence", "operations", "decisions"):
+                assert here["record"][name] == there["record"][name]
+
+
 def test_another_seed_learns_something_else_about_the_same_episodes(
     tmp_path: Path, finished: tuple[Path, Outcome]
 ) -> None:

@@ -2,14 +2,14 @@
 
 Everything stays on the environment's device, and nothing is computed for a row without a decision.
 A row begins the next episode as soon as its own ends. What an episode's behaviour draws is a
-function of the seed, the episode's place in the list and the number of the decision, so that it
-plays alike in whatever row and beside whatever others.
+function of the seed, the episode's place in the plan and the number of the decision, so that it
+plays alike in whatever row, beside whatever others, and in a part of the plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,15 +46,23 @@ class Plan:
     Attributes:
         episodes: E numbers in the table.
         behaviours: the ways to play. choice: (E,) int64, which of them plays each episode.
-        seed: of what is drawn while playing.
-        first_place: place of the first episode, where the list is a part of several.
+        stream: (E,) int64, whose random numbers each episode draws; all different.
+        seed: of the streams.
     """
 
     episodes: Sequence[int]
     behaviours: Sequence[Behaviour]
     choice: Tensor
+    stream: Tensor
     seed: int
-    first_place: int = 0
+
+    def part(self, places: Sequence[int]) -> Plan:
+        """Some of the episodes, to be played as in the whole plan."""
+        index = torch.tensor(places, dtype=torch.int64)
+        episodes = [self.episodes[place] for place in places]
+        return replace(
+            self, episodes=episodes, choice=self.choice[index], stream=self.stream[index]
+        )
 
 
 @torch.no_grad()
@@ -127,7 +135,7 @@ class _Playing:
     def __init__(self, group: PagingGroup, plan: Plan) -> None:
         self._group = group
         self._plan = plan
-        self._choice = plan.choice.to(group.device)
+        self._choice, self._stream = plan.choice.to(group.device), plan.stream.to(group.device)
         exploration = [behaviour.exploration for behaviour in plan.behaviours]
         self._exploration = torch.tensor(exploration, dtype=torch.float64, device=group.device)
         self._num_begun = 0
@@ -165,8 +173,7 @@ class _Playing:
         """
         place, count = self.place[rows], self._num_decisions[rows]
         self._num_decisions[rows] = count + 1
-        chosen, seed = self._choice[place], self._plan.seed
-        stream = place + self._plan.first_place
+        chosen, stream, seed = self._choice[place], self._stream[place], self._plan.seed
         explores = random_uniforms(seed, stream, 2 * count) < self._exploration[chosen]
         chosen = torch.where(explores, -1, chosen)
         by_row = torch.full_like(self.place, -1)

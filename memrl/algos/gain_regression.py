@@ -130,7 +130,7 @@ class GainRegression:
         before = self.dataset.lengths()
         collect(
             self._group,
-            self._plan(number, episodes.tolist()),
+            self._plan(number, episodes.tolist()).part(range(self._share.start, self._share.stop)),
             self._labels,
             self.dataset,
             with_context=self.network.slot_pool,
@@ -167,9 +167,9 @@ class GainRegression:
             plays_learner = rng.random(len(episodes)) >= self._config.heuristic_frac
             choice = np.where(plays_learner, len(behaviours), choice)
             behaviours.append(Behaviour(self.policy, self._config.exploration))
-        seed, own = self._streams.integer("policy", 1, number), self._share.own
-        chosen = torch.from_numpy(choice[own])
-        return Plan(episodes[own], behaviours, chosen, seed, first_place=own.start)
+        seed = self._streams.integer("policy", 1, number)
+        stream = torch.arange(len(episodes))
+        return Plan(episodes, behaviours, torch.from_numpy(choice), stream, seed)
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -212,7 +212,7 @@ class GainRegression:
         self.network.train()
         own = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=own):  # dropout draws
-            torch.manual_seed(int(rng.integers(2**32)))
+            torch.manual_seed((int(rng.integers(2**32)) + self.ranks.rank) % 2**32)
             parts = ((self.network(batch), batch) for batch in batches.values())
             loss = gain_loss(parts, config.gain_scale, self.ranks.sum)
         self.optimizer.zero_grad()

@@ -48,7 +48,8 @@ def plan() -> Plan:
         Behaviour(YieldOnly(), exploration=1.0),
         Behaviour(Clairvoyant(REWARD)),
     ]
-    return Plan(EPISODES, behaviours, torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), SEED)
+    choice, stream = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1]), torch.arange(len(EPISODES))
+    return Plan(EPISODES, behaviours, choice, stream, SEED)
 
 
 def kept(decisions: DecisionsByKind) -> Decisions:
@@ -56,7 +57,9 @@ def kept(decisions: DecisionsByKind) -> Decisions:
     return {kind: decisions[kind].rows(torch.arange(len(decisions[kind])), CPU) for kind in KINDS}
 
 
-def collected(group: PagingGroup, *, with_context: bool = True, **fields: Any) -> Decisions:
+def collected(
+    group: PagingGroup, whole: Plan | None = None, *, with_context: bool = True, **fields: Any
+) -> Decisions:
     decisions = DecisionsByKind(KINDS)
     tensors = TableTensors.from_table(group.table, group.device)
 
@@ -65,7 +68,7 @@ def collected(group: PagingGroup, *, with_context: bool = True, **fields: Any) -
             privileged, tensors, group.options, realization=0.6, staging_realization=0.25
         )
 
-    collect(group, replace(plan(), **fields), label, decisions, with_context=with_context)
+    collect(group, replace(whole or plan(), **fields), label, decisions, with_context=with_context)
     return kept(decisions)
 
 
@@ -129,25 +132,31 @@ def test_decisions_and_labels_equal_those_collected_slowly() -> None:
     assert {Op.STORE, Op.RETRIEVE} <= seen
 
 
-def sorted_rows(decisions: Decisions) -> dict[str, list[tuple[float, ...]]]:
-    """Every decision as one tuple, in an order of their own."""
-    return {
-        kind: sorted(
-            map(
-                tuple,
-                torch.cat(
-                    [columns[name].flatten(1).double() for name in sorted(columns)], dim=1
-                ).tolist(),
-            )
-        )
-        for kind, columns in decisions.items()
-    }
+def assert_equal(first: Decisions, second: Decisions) -> None:
+    """The same decisions in the same order, bit for bit."""
+    for kind in KINDS:
+        assert first[kind].keys() == second[kind].keys()
+        for name, values in first[kind].items():
+            assert torch.equal(values, second[kind][name]), (kind, name)
 
 
 @pytest.mark.parametrize("num_envs", [3, 20])
 def test_what_is_collected_does_not_depend_on_the_number_of_rows(num_envs: int) -> None:
-    alone = sorted_rows(collected(BatchedPaging(table(), OPTIONS, 1)))
-    assert sorted_rows(collected(BatchedPaging(table(), OPTIONS, num_envs))) == alone
+    alone = collected(BatchedPaging(table(), OPTIONS, 1))
+    assert_equal(collected(BatchedPaging(table(), OPTIONS, num_envs)), alone)
+
+
+@pytest.mark.parametrize("cut", [1, 3])
+def test_parts_of_a_plan_one_after_the_other_are_the_whole(cut: int) -> None:
+    whole = collected(BatchedPaging(table(), OPTIONS, 3))
+    group = BatchedPaging(table(), OPTIONS, 2)
+    places = range(len(EPISODES))
+    parts = [collected(group, plan().part(own)) for own in (places[:cut], places[cut:])]
+    joined = {
+        kind: {name: torch.cat([part[kind][name] for part in parts]) for name in whole[kind]}
+        for kind in KINDS
+    }
+    assert_equal(joined, whole)
 
 
 @pytest.mark.parametrize("fields", [{}, {"evict_scope": "any"}, {"stage_from": "both"}])
@@ -188,8 +197,9 @@ def test_without_a_summary_of_the_slots_only_the_victim_is_kept() -> None:
 
 def test_another_seed_draws_other_decisions() -> None:
     group = BatchedPaging(table(), OPTIONS, 3)
-    assert sorted_rows(collected(group)) == sorted_rows(collected(group))
-    assert sorted_rows(collected(group)) != sorted_rows(collected(group, seed=SEED + 1))
+    assert_equal(collected(group), collected(group))
+    with pytest.raises(AssertionError):
+        assert_equal(collected(group), collected(group, seed=SEED + 1))
 
 
 class Watched(BatchedPaging):
