@@ -31,9 +31,9 @@ from memrl.table import (
     TABLE_VERSION,
     EpisodeTable,
     Event,
-    TableError,
     TableText,
 )
+from memrl.table_file import FORMAT, TableError
 
 
 def fit_lexical_statistics(documents: Sequence[Document]) -> Bm25Statistics:
@@ -136,6 +136,7 @@ def cached_table(
     key = _sha256(
         {
             "version": TABLE_VERSION,
+            "format": FORMAT,
             "documents": [asdict(doc) for doc in documents],
             "episodes": [asdict(episode) for episode in episodes],
             "embedder": embedder.name,
