@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from memrl.memory.paging import EMPTY
+from memrl.on_device import made_once, on_device
 from memrl.options import PagingOptions
 from memrl.table import EpisodeTable, Event
 
@@ -49,15 +50,23 @@ class EventTensors:
     def from_table(
         cls, table: EpisodeTable, options: PagingOptions, device: torch.device
     ) -> EventTensors:
-        """Copy what is needed."""
+        """What is needed, made once for a table, a device and what options say of sizes."""
+        cut = int(options.capacity) if options.unit == "tokens" else None
+        return made_once(
+            table, device, (cls.__name__, cut), lambda place: cls._made(table, cut, place)
+        )
+
+    @classmethod
+    def _made(cls, table: EpisodeTable, cut: int | None, device: torch.device) -> EventTensors:
+        """Copy what is needed; pages count 1 each, or their tokens up to `cut`."""
 
         def tensor(array: npt.NDArray[Any]) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+            return on_device(array, device)
 
         tokens = table.page_tokens.astype(np.int64)
         size = np.ones_like(tokens)
-        if options.unit == "tokens":  # a page larger than main context is truncated to it
-            size = tokens = np.minimum(tokens, int(options.capacity))
+        if cut is not None:  # a page larger than main context is truncated to it
+            size = tokens = np.minimum(tokens, cut)
         first_row = table.page_offset[table.episode_document] + table.episode_first_page
         asks, arrives, event = _events(table, first_row, size)
         episode = [

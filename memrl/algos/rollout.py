@@ -16,7 +16,8 @@ from memrl.draws import random_uniforms
 from memrl.errors import MemrlError
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.network import log_policy, sample_actions
-from memrl.table import EpisodeTable, Event
+from memrl.privileged import paying_queries
+from memrl.table import EpisodeTable
 
 Logits = Callable[[Mapping[str, Tensor]], Tensor]
 """From single-precision inputs of a `DecisionView` to (M, a) logits."""
@@ -124,9 +125,4 @@ def _choose(
 
 def scored_queries(table: EpisodeTable) -> npt.NDArray[np.int64]:
     """(E,) queries of each episode that pay evidence."""
-    happens = np.arange(table.event_kind.shape[1]) < table.episode_num_events[:, None]
-    asks = happens & (table.event_kind == Event.QUERY)
-    first = table.query_offset[table.episode_document][:, None]
-    query = np.where(asks, first + table.event_index, 0)
-    pays = table.query_pays[query] if len(table.query_pays) else np.zeros_like(asks)
-    return np.asarray((asks & pays).sum(axis=1), dtype=np.int64)
+    return np.bincount(paying_queries(table)[0], minlength=table.num_episodes)
