@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from memrl.device_memory import naming_the_table
 from memrl.table import EpisodeTable
 
 _Made = TypeVar("_Made")
@@ -64,10 +65,16 @@ def on_device(array: npt.NDArray[Any], device: torch.device) -> Tensor:
 
     To CUDA it goes in pieces through pinned memory on the current stream, so that a table mapped
     from disk is never in the host's memory as a whole.
+
+    Raises:
+        DeviceMemoryError: if it does not fit.
     """
     source = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type != "cuda":
-        return source.to(device)
+    with naming_the_table(device, source.nbytes):
+        return _in_pieces(source, device) if device.type == "cuda" else source.to(device)
+
+
+def _in_pieces(source: Tensor, device: torch.device) -> Tensor:
     target = torch.empty(source.shape, dtype=source.dtype, device=device)
     flat, there = source.reshape(-1), target.view(-1)
     length = min(_PIECE_BYTES // source.element_size(), max(len(flat), 1))

@@ -25,6 +25,7 @@ from memrl.algos.dataset import DecisionDataset
 from memrl.algos.labels import gain_labels
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
 from memrl.config import LearnerConfig, NetworkConfig
+from memrl.device_memory import naming_what_fits
 from memrl.evaluation.play import PagingGroup, play
 from memrl.policies.base import Policy
 from memrl.policies.clairvoyant import Clairvoyant
@@ -108,14 +109,16 @@ class GainRegression:
             size=self._config.episodes_per_round,
             replace=self._group.table.num_episodes < self._config.episodes_per_round,
         )
-        play(
-            self._group,
-            self._behaviour(number),
-            episodes.tolist(),
-            on_decision=self._record,
-            needs_privileged=True,
-            on_finished=on_finished,
-        )
+        group = self._group
+        with naming_what_fits(self._device, group.num_envs, lambda: group.row_memory):
+            play(
+                group,
+                self._behaviour(number),
+                episodes.tolist(),
+                on_decision=self._record,
+                needs_privileged=True,
+                on_finished=on_finished,
+            )
 
     def _record(
         self,
