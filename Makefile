@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test crash parity fuzz lint types format bench bench-gpu bench-train bench-stores clean FORCE
+.PHONY: help train test crash parity fuzz lint types format bench bench-gpu bench-train bench-stores bench-tables clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -55,9 +55,14 @@ bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
 	$(BIN)/python tests/benchmarks/env_sps.py --device cuda --json bench_gpu_env.json
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/vector_env_sps.py --device cuda --compile \
 	  --sizes 1024 4096 16384 32768 --json bench_gpu_vector_env.json
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/tables.py --device cuda --copies 300 \
+	  --json bench_gpu_tables.json
 
 bench-train: .venv/.ok ## measure how fast the group policy gradient learns
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
+
+bench-tables: .venv/.ok ## measure loading tables, and playing them in shards
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/tables.py $(ARGS)
 
 bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)

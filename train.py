@@ -23,6 +23,7 @@ import numpy.typing as npt
 import torch
 
 from envs.batched import paging_group
+from envs.sharded import ShardedPaging, training_group
 from envs.workloads import describe
 from envs.workloads.tables import (
     Tables,
@@ -159,8 +160,11 @@ def learn(
     """Gain regression, and the policy gradient if asked for; the lines of what was learned."""
     options, streams, device = validation.options, Streams(config.seed), pick_device(config.device)
     kept = RunCheckpoint(record)
+    group = training_group(tables.train, options, config.num_envs, config.shard_bytes)
+    if isinstance(group, ShardedPaging):
+        print(f"training table in {len(group.shards)} shards: {group.shards.sizes} episodes")
     imitation = GainRegression(
-        paging_group(tables.train, options, config.num_envs),
+        group,
         config.network,
         config.learner,
         streams,
@@ -170,10 +174,12 @@ def learn(
     print(f"{sum(p.numel() for p in imitation.network.parameters()):,} parameters")
     policy = imitate(config, record, kept, imitation, scorer, validation, guard)
     lines = lineup.learned_lines(policy, config.evaluation)
+    del imitation, group  # and their shard of the table with them
     if config.algorithm == "group_policy_gradient":
         settings = config.policy_gradient
+        num_envs = settings.num_groups * settings.group_size
         gradient = GroupPolicyGradient(
-            paging_group(tables.train, options, settings.num_groups * settings.group_size),
+            training_group(tables.train, options, num_envs, config.shard_bytes),
             config.network,
             settings,
             streams,

@@ -178,10 +178,10 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         action = self._integers(actions, "step()")
         with self._rows.naming_what_fits():
             result = self._rows.advance(action.long())
-        # Steps of fixed shape report in buffers of their own, which the next step writes over.
-        terms, terminated = result.reward_terms.clone(), result.terminated.clone()
-        illegal, elapsed = result.illegal, result.elapsed_events.clone()
-        observation, final = self._begin_next(terminated)
+            # Steps of fixed shape report in buffers of their own, which the next one writes over.
+            terms, terminated = result.reward_terms.clone(), result.terminated.clone()
+            illegal, elapsed = result.illegal, result.elapsed_events.clone()
+            observation, final = self._begin_next(terminated)
         infos = {"reward_terms": terms, "elapsed_events": elapsed, "illegal": illegal}
         infos |= _masks(observation) | final
         truncated = torch.zeros_like(terminated)

@@ -44,6 +44,11 @@ class SavedRows:
         return len(self.tensors["mask"])
 
 
+def is_batched(options: PagingOptions) -> bool:
+    """Whether `EpisodeRows` plays the options; `LockstepPaging` plays all, on the CPU."""
+    return options.store_scope == "victim" and not options.observe_embeddings
+
+
 class EpisodeRows:
     """B episodes on one device.
 
@@ -75,7 +80,7 @@ class EpisodeRows:
     ) -> None:
         if num_envs < 1:
             raise ValueError(f"num_envs must be at least 1, got {num_envs}.")
-        if options.store_scope != "victim" or options.observe_embeddings:
+        if not is_batched(options):
             raise ValueError(
                 "BatchedPaging plays store_scope='victim' without observe_embeddings, got "
                 f"store_scope={options.store_scope!r} and observe_embeddings="

@@ -51,10 +51,13 @@ class EventTensors:
         cls, table: EpisodeTable, options: PagingOptions, device: torch.device
     ) -> EventTensors:
         """What is needed, made once for a table, a device and what options say of sizes."""
-        cut = int(options.capacity) if options.unit == "tokens" else None
-        return made_once(
-            table, device, (cls.__name__, cut), lambda place: cls._made(table, cut, place)
-        )
+        key = cls.key(options)
+        return made_once(table, device, key, lambda place: cls._made(table, key[1], place))
+
+    @classmethod
+    def key(cls, options: PagingOptions) -> tuple[str, int | None]:
+        """What tells these tensors from those under other options: where pages are truncated."""
+        return cls.__name__, int(options.capacity) if options.unit == "tokens" else None
 
     @classmethod
     def _made(cls, table: EpisodeTable, cut: int | None, device: torch.device) -> EventTensors:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from envs.batched_episodes import EpisodeRows, SavedRows
+from envs.batched_episodes import EpisodeRows, SavedRows, is_batched
 from envs.batched_rows import Rows
 from envs.lockstep import GroupStep, LockstepPaging, LockstepResult, Observation
 from memrl.options import PagingOptions
@@ -20,11 +20,17 @@ from memrl.table import EpisodeTable
 
 
 def paging_group(
-    table: EpisodeTable, options: PagingOptions, num_envs: int
+    table: EpisodeTable,
+    options: PagingOptions,
+    num_envs: int,
+    device: torch.device | str = "cpu",
 ) -> BatchedPaging | LockstepPaging:
-    """Episodes side by side: `BatchedPaging` where it supports the options, else the reference."""
-    if options.store_scope == "victim" and not options.observe_embeddings:
-        return BatchedPaging(table, options, num_envs)
+    """Episodes side by side: `BatchedPaging` where it supports the options, else the reference.
+
+    The reference plays on the CPU, whatever the device.
+    """
+    if is_batched(options):
+        return BatchedPaging(table, options, num_envs, device)
     return LockstepPaging(table, options, num_envs)
 
 

@@ -48,9 +48,12 @@ def made_once(
     return cast("_Made", made[key, device])
 
 
-def tensors_of(table: EpisodeTable) -> list[Any]:
-    """All that `made_once` keeps for a table."""
-    return list(_made.get(table, {}).values())
+def bytes_there(table: EpisodeTable, device: torch.device) -> int:
+    """Memory of a device that all tensors take that are kept for a table."""
+    kept = (value for made in _made.get(table, {}).values() for value in vars(made).values())
+    tensors = (value for value in kept if isinstance(value, Tensor))
+    device = _with_index(device)
+    return sum(tensor.nbytes for tensor in tensors if tensor.device == device)
 
 
 def _with_index(device: torch.device) -> torch.device:

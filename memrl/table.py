@@ -209,9 +209,7 @@ class EpisodeTable:
         return content_hash(self.arrays(), self._side_json())
 
     def _side_json(self) -> str:
-        return json.dumps(
-            {"text": dataclasses.asdict(self.text), "meta": self.meta}, sort_keys=True
-        )
+        return json.dumps({"text": vars(self.text), "meta": self.meta}, sort_keys=True)
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, atomically, with its content hash inside."""

@@ -16,11 +16,13 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from envs.batched import BatchedPaging, BatchedPagingEnv
+from envs.batched_fixed import FixedShapePaging
 from envs.batched_process import BatchedProcess
 from envs.batched_state import EpisodeBatch
 from envs.lockstep import LockstepPaging
 from memrl.algos.gain_regression import GainRegression
 from memrl.algos.rollout import roll_out
+from memrl.algos.static_rollout import StaticRollouts, _Kept
 from memrl.config import LearnerConfig, NetworkConfig
 from memrl.device_memory import (
     WORKSPACE,
@@ -239,6 +241,30 @@ def test_a_rollout_counts_what_it_keeps(monkeypatch: pytest.MonkeyPatch, calls: 
         assert number == alone
     else:
         assert 0 < number < alone
+
+
+@pytest.mark.parametrize("where", ["allocate", "play"])
+def test_rollouts_of_fixed_shape_count_their_buffers(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    rows = FixedShapePaging(small_table(0), OPTIONS, 40, CPU, rounds=2, draws=None)
+    static = StaticRollouts(rows, FailingLogits(2), victim_alone=False, tier="eager")
+    held, needed = rows.row_memory
+    buffers = [static._reward, static._clock, static._chose]
+    buffers += [values for kept in static._kept.values() for values in kept.columns.values()]
+    own = sum(values.nbytes for values in buffers) / 40
+    free_is(monkeypatch, int(5.5 * needed))
+    if where == "play":
+        number, _ = refused(lambda: static.play([0] * 40, 0))
+        assert number == 20, "most of the memory is its own, and yet it has not fitted"
+        # One decision of each kind more than is counted, for those that do not fit.
+        assert static._all_of_it() == pytest.approx((held + own, needed + own), rel=0.01)
+        return
+    monkeypatch.setattr(_Kept, "__init__", out_of_memory)
+    number, _ = refused(
+        lambda: StaticRollouts(rows, FailingLogits(9), victim_alone=False, tier="eager")
+    )
+    assert number == pytest.approx((5.5 * needed + 40 * held) / (needed + own), abs=1)
 
 
 def test_collecting_states_names_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:

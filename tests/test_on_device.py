@@ -18,7 +18,7 @@ from torch import Tensor
 from envs.batched import BatchedPaging, BatchedPagingEnv
 from envs.batched_events import EventTensors
 from envs.lockstep import LockstepPaging
-from memrl.on_device import made_once, on_device, tensors_of
+from memrl.on_device import _in_pieces, bytes_there, made_once, on_device
 from memrl.options import PagingOptions
 from memrl.privileged import QueryTimetable, paying_queries
 from memrl.state import TableTensors
@@ -79,8 +79,12 @@ def test_tensors_go_with_their_table() -> None:
     table = fresh()
     dense = weakref.ref(TableTensors.from_table(table, META).dense)
     EventTensors.from_table(table, PAGES, CPU)
-    assert len(tensors_of(table)) == 2
     assert dense() is not None
+    counted = TableTensors.from_table(table, META), EventTensors.from_table(table, PAGES, META)
+    expected = sum(tensor.nbytes for made in counted for tensor in tensors(made))
+    assert bytes_there(table, META) == expected
+    assert bytes_there(fresh(), META) == 0
+    del counted
     alive = weakref.ref(table)
     del table
     gc.collect()
@@ -173,9 +177,45 @@ def test_an_array_becomes_a_tensor(shape: tuple[int, ...]) -> None:
     assert on_device(array, META).shape == shape
 
 
+class CopyingEvent:
+    """Stands for a CUDA event; counts how often it was waited for."""
+
+    waits = 0
+
+    def record(self) -> None:
+        """Nothing is under way on a CPU."""
+
+    def synchronize(self) -> None:
+        CopyingEvent.waits += 1
+
+
+LENGTHS = [0, 1, 999, 1000, 1001, 5500]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_pieces_are_put_together_in_order(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way to CUDA, without CUDA: no memory is pinned and no event is one."""
+    empty, pinned = torch.empty, 0
+
+    def unpinned(*arguments: Any, pin_memory: bool = False, **fields: Any) -> Tensor:
+        nonlocal pinned
+        made = empty(*arguments, **fields)
+        pinned += made.nbytes if pin_memory else 0
+        return made
+
+    monkeypatch.setattr("memrl.on_device._PIECE_BYTES", 2000)
+    monkeypatch.setattr(torch, "empty", unpinned)
+    monkeypatch.setattr(torch.cuda, "Event", CopyingEvent)
+    monkeypatch.setattr(CopyingEvent, "waits", 0)
+    source = torch.from_numpy(np.random.default_rng(0).integers(-999, 999, (length, 1), np.int16))
+    assert torch.equal(_in_pieces(source, CPU), source)
+    assert pinned <= 2 * 2000
+    assert CopyingEvent.waits == -(-length // 1000)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("length", [0, 1, 999, 1000, 1001, 5500])
+@pytest.mark.parametrize("length", LENGTHS)
 def test_pieces_make_up_the_whole(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memrl.on_device._PIECE_BYTES", 2000)
     array = np.random.default_rng(0).integers(-999, 999, (length, 1)).astype(np.int16)

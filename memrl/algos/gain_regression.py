@@ -22,6 +22,7 @@ from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
 from memrl.algos.dataset import DecisionDataset
+from memrl.algos.episodes import by_shard, require_same_shards, shards_record
 from memrl.algos.labels import gain_labels
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
 from memrl.config import LearnerConfig, NetworkConfig
@@ -69,7 +70,6 @@ class GainRegression:
         self._config = config
         self._streams = streams
         self._device = device
-        self._tensors = TableTensors.from_table(group.table)
         self._thresholds = tuple(thresholds)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.integer("policy", 0))
@@ -109,16 +109,17 @@ class GainRegression:
             size=self._config.episodes_per_round,
             replace=self._group.table.num_episodes < self._config.episodes_per_round,
         )
-        group = self._group
+        group, behaviour = self._group, self._behaviour(number)
         with naming_what_fits(self._device, group.num_envs, lambda: group.row_memory):
-            play(
-                group,
-                self._behaviour(number),
-                episodes.tolist(),
-                on_decision=self._record,
-                needs_privileged=True,
-                on_finished=on_finished,
-            )
+            for part in by_shard(group, episodes.tolist()):
+                play(
+                    group,
+                    behaviour,
+                    part,
+                    on_decision=self._record,
+                    needs_privileged=True,
+                    on_finished=on_finished,
+                )
 
     def _record(
         self,
@@ -129,7 +130,7 @@ class GainRegression:
         assert privileged is not None
         labels = gain_labels(
             privileged,
-            self._tensors,
+            TableTensors.from_table(self._group.table, self._group.device),
             self._group.options,
             realization=self._config.realization,
             staging_realization=self._config.staging_realization,
@@ -165,6 +166,7 @@ class GainRegression:
         for number, snapshot in enumerate(self.snapshots):
             tensors |= {f"snapshot{number}.{name}": value for name, value in snapshot.items()}
         state = {"round": self.round, "update_index": self.update_index, "optimizer": optimizer}
+        state["shards"] = shards_record(self._group)
         return tensors, state
 
     def restore(
@@ -173,7 +175,12 @@ class GainRegression:
         state: Mapping[str, Any],
         on_finished: Callable[[int], None] | None = None,
     ) -> None:
-        """Continue from a checkpoint: collect the states of its rounds again, then load it."""
+        """Continue from a checkpoint: collect the states of its rounds again, then load it.
+
+        Raises:
+            CheckpointError: if it does not fit, or episodes would be played in other shards.
+        """
+        require_same_shards(self._group, state.get("shards"))
         for number in range(state["round"] + 1):
             load_module(self.network, tensors, f"snapshot{number}.")
             self.begin_round(on_finished)

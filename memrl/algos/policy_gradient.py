@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from memrl.actions import Op
 from memrl.algos.decisions import shows_victim_alone
+from memrl.algos.episodes import draw_episodes, require_same_shards, shards_record
 from memrl.algos.rollout import Rollout, roll_out, scored_queries
 from memrl.algos.static_rollout import FixedShapeGroup, StaticRollouts
 from memrl.algos.static_update import StaticUpdates
@@ -209,12 +210,7 @@ class PolicyGradient(ABC):
             DivergedError: if a logit, the loss or a weight is not finite.
         """
         config, place = self._config, (_STREAM, self.attempt, self.iteration)
-        table = self._group.table
-        chosen = self._streams.generator("workload", *place).choice(
-            table.num_episodes,
-            size=config.num_groups,
-            replace=table.num_episodes < config.num_groups,
-        )
+        chosen = draw_episodes(self._group, config.num_groups, self._streams, *place)
         rollout = self._play(
             np.repeat(chosen, config.group_size).tolist(),
             self._streams.integer("policy", *place),
@@ -411,6 +407,7 @@ class PolicyGradient(ABC):
     def _keep(self) -> None:
         tensors: dict[str, Tensor] = {}
         state: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
+        state["shards"] = shards_record(self._group)
         for name, optimizer in self._optimizers().items():
             own, state[name] = flatten_optimizer(optimizer, f"{name}.")
             tensors |= own
@@ -419,7 +416,12 @@ class PolicyGradient(ABC):
         self._kept = {name: value.cpu().clone() for name, value in tensors.items()}, state
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint.
+
+        Raises:
+            CheckpointError: if it does not fit, or episodes would be drawn from other shards.
+        """
+        require_same_shards(self._group, state.get("shards"))
         for name, module in self._modules().items():
             load_module(module, tensors, f"{name}.")
         for name, optimizer in self._optimizers().items():
