@@ -106,14 +106,15 @@ def _events(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Whether a query is asked and whether a page arrives, (E, T+1); and `EventTensors.event`."""
     kind, index = (
-        np.pad(array.astype(np.int64), ((0, 0), (0, 1)))
-        for array in (table.event_kind, table.event_index)
+        np.pad(array, ((0, 0), (0, 1))) for array in (table.event_kind, table.event_index)
     )
     happens = np.arange(kind.shape[1]) < table.episode_num_events[:, None]
     asks, arrives = happens & (kind == Event.QUERY), happens & (kind == Event.MESSAGE)
-    page = np.where(arrives, index, EMPTY)
-    size = np.where(arrives, page_size[first_row[:, None] + np.maximum(page, 0)], 0)
-    event = np.stack([asks, arrives, ~happens, np.where(happens, index, 0), page, size])
+    event = np.zeros((6, *kind.shape), dtype=np.int64)
+    event[0], event[1], event[2] = asks, arrives, ~happens
+    event[3] = np.where(happens, index, 0)
+    event[4] = np.where(arrives, index, EMPTY)
+    event[5] = page_size[first_row[:, None] + np.maximum(event[4], 0)] * arrives
     return asks, arrives, event
 
 
