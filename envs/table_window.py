@@ -73,7 +73,7 @@ class TableWindow:
         if len(shards) != 1:
             raise ValueError(
                 f"The episodes are of the shards {shards}, and rows play in one at a time: divide "
-                "them with memrl.algos.episodes.by_shard."
+                "them with memrl.algos.episode_draws.by_shard."
             )
         shard = int(shards[0])
         is_other = shard != self.present

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
 from memrl.algos.dataset import DecisionDataset
-from memrl.algos.episodes import by_shard, require_same_shards, shards_record
+from memrl.algos.episode_draws import by_shard, require_same_shards, shards_record
 from memrl.algos.labels import gain_labels
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
 from memrl.config import LearnerConfig, NetworkConfig

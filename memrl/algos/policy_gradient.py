@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from memrl.actions import Op
 from memrl.algos.decisions import shows_victim_alone
-from memrl.algos.episodes import draw_episodes, require_same_shards, shards_record
+from memrl.algos.episode_draws import draw_episodes, require_same_shards, shards_record
 from memrl.algos.rollout import Rollout, roll_out, scored_queries
 from memrl.algos.static_rollout import FixedShapeGroup, StaticRollouts
 from memrl.algos.static_update import StaticUpdates

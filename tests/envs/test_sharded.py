@@ -20,7 +20,7 @@ from envs.lockstep import LockstepPaging
 from envs.part_tensors import PartTensors, automatic_bytes, bytes_of_parts, playing_bytes
 from envs.sharded import ShardedFixedShape, ShardedPaging, training_group
 from envs.table_window import _Loader
-from memrl.algos.episodes import by_shard
+from memrl.algos.episode_draws import by_shard
 from memrl.algos.labels import gain_labels
 from memrl.algos.rollout import roll_out
 from memrl.algos.static_rollout import StaticRollouts

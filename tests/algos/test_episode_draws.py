@@ -18,7 +18,7 @@ from table_fixtures import small_table
 from envs.batched import BatchedPaging
 from envs.part_tensors import bytes_of_parts, playing_bytes
 from envs.sharded import ShardedPaging
-from memrl.algos.episodes import (
+from memrl.algos.episode_draws import (
     Sharded,
     by_shard,
     draw_episodes,
