@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test crash parity fuzz lint types format bench bench-gpu bench-train bench-stores clean FORCE
+.PHONY: help train test crash parity fuzz lint types format bench bench-gpu bench-train bench-stores bench-tables clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,10 +57,15 @@ bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
 	  --sizes 1024 4096 16384 32768 --json bench_gpu_vector_env.json
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/imitation_sps.py --device cuda \
 	  --rows 1024 4096 8192 --json bench_gpu_imitation.json
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/tables.py --device cuda --copies 300 \
+	  --json bench_gpu_tables.json
 
 bench-train: .venv/.ok ## measure how fast gain regression and the group policy gradient learn
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/imitation_sps.py $(ARGS)
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
+
+bench-tables: .venv/.ok ## measure loading tables, and playing them in shards
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/tables.py $(ARGS)
 
 bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)

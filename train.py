@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from envs.batched import is_batchable, paging_group
-from envs.batched_fixed import FixedShapePaging
+from envs.sharded import InShards, tiered_group, training_group
 from envs.workloads import describe
 from envs.workloads.splits import clusters_of
 from envs.workloads.tables import (
@@ -38,6 +38,7 @@ from envs.workloads.tables import (
 )
 from memrl.algos.gain_regression import GainRegression
 from memrl.algos.shares import Share
+from memrl.algos.static_rollout import FixedShapeGroup
 from memrl.algos.tiers import resolved_tier
 from memrl.bystander import Bystander
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
@@ -177,15 +178,39 @@ def group_maker(config: RunConfig, ranks: Ranks) -> MakeGroup:
     return partial(paging_group, environment=config.environment, device=device)
 
 
+def imitation_group(
+    config: RunConfig, ranks: Ranks, table: EpisodeTable, options: PagingOptions
+) -> PagingGroup:
+    """This rank's rows of gain regression."""
+    group = training_group(
+        table,
+        options,
+        math.ceil(config.num_envs / ranks.world_size),
+        environment=config.environment,
+        device=pick_device(config.device, ranks),
+        shard_bytes=config.shard_bytes,
+        ranks=ranks,
+    )
+    if isinstance(group, InShards):
+        print(f"training table in {len(group.shards)} shards: {group.shards.sizes} episodes")
+    return group
+
+
 def gradient_group(
     config: RunConfig, ranks: Ranks, table: EpisodeTable, options: PagingOptions, num_rows: int
-) -> tuple[PagingGroup | FixedShapePaging, Tier]:
+) -> tuple[PagingGroup | FixedShapeGroup, Tier]:
     """This rank's rows of a policy gradient, and the tier in which they are played."""
     device = pick_device(config.device, ranks)
-    tier = resolved_tier(config.policy_gradient.tier, device)
-    if tier == "eager" or config.environment == "reference":
-        return group_maker(config, ranks)(table, options, num_rows), "eager"
-    return FixedShapePaging(table, options, num_rows, device), tier
+    return tiered_group(
+        table,
+        options,
+        num_rows,
+        resolved_tier(config.policy_gradient.tier, device),
+        environment=config.environment,
+        device=device,
+        shard_bytes=config.shard_bytes,
+        ranks=ranks,
+    )
 
 
 # ---------------------------------------------------------------------------------------- learn
@@ -203,10 +228,10 @@ def learn(
 ) -> list[Line]:
     """Gain regression, and a policy gradient if asked for; the lines of what was learned."""
     options, streams = validation.options, Streams(config.seed)
-    device, make_group = pick_device(config.device, ranks), group_maker(config, ranks)
+    device = pick_device(config.device, ranks)
     kept = RunCheckpoint(record, ranks)
     imitation = GainRegression(
-        make_group(tables.train, options, math.ceil(config.num_envs / ranks.world_size)),
+        imitation_group(config, ranks, tables.train, options),
         config.network,
         config.learner,
         streams,
@@ -217,13 +242,15 @@ def learn(
     print(f"{sum(p.numel() for p in imitation.network.parameters()):,} parameters")
     policy = imitate(config, record, kept, imitation, scorer, validation, guard)
     lines = lineup.learned_lines(policy, config.evaluation)
+    del imitation  # and its shard of the table with it
     if config.algorithm in lineup.POLICY_GRADIENTS:
         rows = config.policy_gradient.num_groups * config.policy_gradient.group_size
         share = Share.of(ranks, rows, "policy_gradient.num_groups")
         group, tier = gradient_group(config, ranks, tables.train, options, len(share))
         gradient = policy_gradient(config, group, tier, streams, kept, device, share)
         # As many training episodes as validation has tell how far learning fits them.
-        seen = Arena(tables.train, options, make_group, tables.validation.num_episodes)
+        count = tables.validation.num_episodes
+        seen = Arena(tables.train, options, group_maker(config, ranks), count)
         curve = test if config.policy_gradient.test_curve else None
         took = improve(config, record, kept, gradient, seen, validation, guard, curve)
         sampled = gradient.sampled_policy(streams.generator("evaluation", 2))

@@ -58,6 +58,7 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         TypeError: if `table` is no `EpisodeTable`.
         ValueError: for options that only `PagingEnv` plays: `store_scope="any"`,
             `observe_embeddings`; or if `group_size` does not divide `num_envs`.
+        DeviceMemoryError: here, in `reset` and in `step`, if so many rows do not fit on the device.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
@@ -140,11 +141,12 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         given = (options or {}).get("episodes")
         every = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         episodes = self._draws.next(every) if given is None else self._checked(given)
-        if isinstance(self._rows, FixedShapePaging):
-            self._rows.begin(episodes)
-        else:
-            self._rows.begin(episodes.tolist())
-        observation = self._rows.observation()
+        with self._rows.naming_what_fits():
+            if isinstance(self._rows, FixedShapePaging):
+                self._rows.begin(episodes)
+            else:
+                self._rows.begin(episodes.tolist())
+            observation = self._rows.observation()
         self._is_running = True
         return observation, _masks(observation)
 
@@ -174,11 +176,12 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         if not self._is_running:
             raise gymnasium.error.ResetNeeded("Call reset() before step(): no episode is running.")
         action = self._integers(actions, "step()")
-        result = self._rows.advance(action.long())
-        # Steps of fixed shape report in buffers of their own, which the next step writes over.
-        terms, terminated = result.reward_terms.clone(), result.terminated.clone()
-        illegal, elapsed = result.illegal, result.elapsed_events.clone()
-        observation, final = self._begin_next(terminated)
+        with self._rows.naming_what_fits():
+            result = self._rows.advance(action.long())
+            # Steps of fixed shape report in buffers of their own, which the next one writes over.
+            terms, terminated = result.reward_terms.clone(), result.terminated.clone()
+            illegal, elapsed = result.illegal, result.elapsed_events.clone()
+            observation, final = self._begin_next(terminated)
         infos = {"reward_terms": terms, "elapsed_events": elapsed, "illegal": illegal}
         infos |= _masks(observation) | final
         truncated = torch.zeros_like(terminated)

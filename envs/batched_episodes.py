@@ -8,6 +8,7 @@ privileged state are the shared functions of `memrl`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from envs.batched_process import BatchedProcess
 from envs.lockstep import Observation
 from envs.process import options_for
+from memrl.device_memory import RowMemory, naming_what_fits
 from memrl.episode_log import REWARD_TERMS, EpisodeLog
 from memrl.memory.paging import EMPTY
 from memrl.observation import observe, observe_slots
@@ -61,6 +63,7 @@ class EpisodeRows:
     Raises:
         ValueError: for options that only `LockstepPaging` supports.
         ConfigurationError: for options that do not fit the table.
+        DeviceMemoryError: if so many rows, or the table, do not fit on the device.
     """
 
     reward_names = REWARD_TERMS
@@ -90,11 +93,37 @@ class EpisodeRows:
         self._compact = compact
         self._tensors = TableTensors.from_table(table, self.device)
         self._timetable = QueryTimetable.from_table(table, self.device)
-        self._process = BatchedProcess(table, self._tensors, options, num_envs, self.device, rounds)
+        with naming_what_fits(self.device, num_envs, self._prospect):
+            self._process = BatchedProcess(
+                table, self._tensors, options, num_envs, self.device, rounds
+            )
         self.layout = self._process.layout
         decoded = [self.layout.decode(action) for action in range(self.layout.num_actions)]
         self._op_of = torch.tensor([int(op) for op, _ in decoded], device=self.device)
         self._argument_of = torch.tensor([argument for _, argument in decoded], device=self.device)
+
+    # ------------------------------------------------------------------ memory
+
+    @property
+    def row_memory(self) -> RowMemory:
+        """Bytes of a row: its state, its observation, and what a step works in."""
+        state = sum(tensor.nbytes for tensor, _ in self._row_tensors().values()) / self.num_envs
+        shown = self.observe(torch.zeros(1, dtype=torch.int64, device=self.device))
+        seen = sum(value.nbytes for value in shown.values()) + self.layout.num_actions
+        return RowMemory.of_row(state + seen)
+
+    def naming_what_fits(self) -> AbstractContextManager[None]:
+        """Within it, running out of memory raises `DeviceMemoryError`.
+
+        `reset` and `step` of a group and of `BatchedPagingEnv` are within one; `begin` and
+        `advance`, which may be compiled, are not.
+        """
+        return naming_what_fits(self.device, self.num_envs, lambda: self.row_memory)
+
+    def _prospect(self) -> RowMemory:
+        """The same before there are rows, which hold nothing yet."""
+        one = EpisodeRows(self.table, self.options, 1, compact=self._compact)
+        return one.row_memory._replace(held=0.0)
 
     # ------------------------------------------------------------------ branching
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from memrl.memory.paging import EMPTY
+from memrl.on_device import made_once, on_device
 from memrl.options import PagingOptions
 from memrl.table import EpisodeTable, Event
 
@@ -49,15 +50,26 @@ class EventTensors:
     def from_table(
         cls, table: EpisodeTable, options: PagingOptions, device: torch.device
     ) -> EventTensors:
-        """Copy what is needed."""
+        """What is needed, made once for a table, a device and what options say of sizes."""
+        key = cls.key(options)
+        return made_once(table, device, key, lambda place: cls._made(table, key[1], place))
+
+    @classmethod
+    def key(cls, options: PagingOptions) -> tuple[str, int | None]:
+        """What tells these tensors from those under other options: where pages are truncated."""
+        return cls.__name__, int(options.capacity) if options.unit == "tokens" else None
+
+    @classmethod
+    def _made(cls, table: EpisodeTable, cut: int | None, device: torch.device) -> EventTensors:
+        """Copy what is needed; pages count 1 each, or their tokens up to `cut`."""
 
         def tensor(array: npt.NDArray[Any]) -> Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+            return on_device(array, device)
 
         tokens = table.page_tokens.astype(np.int64)
         size = np.ones_like(tokens)
-        if options.unit == "tokens":  # a page larger than main context is truncated to it
-            size = tokens = np.minimum(tokens, int(options.capacity))
+        if cut is not None:  # a page larger than main context is truncated to it
+            size = tokens = np.minimum(tokens, cut)
         first_row = table.page_offset[table.episode_document] + table.episode_first_page
         asks, arrives, event = _events(table, first_row, size)
         episode = [
@@ -94,14 +106,15 @@ def _events(
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
     """Whether a query is asked and whether a page arrives, (E, T+1); and `EventTensors.event`."""
     kind, index = (
-        np.pad(array.astype(np.int64), ((0, 0), (0, 1)))
-        for array in (table.event_kind, table.event_index)
+        np.pad(array, ((0, 0), (0, 1))) for array in (table.event_kind, table.event_index)
     )
     happens = np.arange(kind.shape[1]) < table.episode_num_events[:, None]
     asks, arrives = happens & (kind == Event.QUERY), happens & (kind == Event.MESSAGE)
-    page = np.where(arrives, index, EMPTY)
-    size = np.where(arrives, page_size[first_row[:, None] + np.maximum(page, 0)], 0)
-    event = np.stack([asks, arrives, ~happens, np.where(happens, index, 0), page, size])
+    event = np.zeros((6, *kind.shape), dtype=np.int64)
+    event[0], event[1], event[2] = asks, arrives, ~happens
+    event[3] = np.where(happens, index, 0)
+    event[4] = np.where(arrives, index, EMPTY)
+    event[5] = page_size[first_row[:, None] + np.maximum(event[4], 0)] * arrives
     return asks, arrives, event
 
 

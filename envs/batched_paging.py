@@ -60,7 +60,8 @@ class BatchedPaging(EpisodeRows):
         self.running = torch.zeros(num_envs, dtype=torch.bool, device=self.device)
         # Rows that have changed since they were observed.
         self._is_stale = torch.zeros_like(self.running)
-        self._observation = super().observation()
+        with self.naming_what_fits():
+            self._observation = super().observation()
 
     def reset(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> Observation:
         """Begin episodes in the given rows (default: rows 0, 1, ...), and observe all rows.
@@ -68,8 +69,9 @@ class BatchedPaging(EpisodeRows):
         A reward earned before the first decision (a query asked while nothing was to be decided) is
         paid with the first step.
         """
-        self.begin(episodes, rows)
-        return self.observation()
+        with self.naming_what_fits():
+            self.begin(episodes, rows)
+            return self.observation()
 
     def begin(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> None:
         """`reset` without an observation."""
@@ -89,8 +91,9 @@ class BatchedPaging(EpisodeRows):
 
     def step(self, actions: npt.NDArray[np.int64] | Tensor) -> LockstepResult:
         """Play one action in every running row, with results as `LockstepPaging` gives them."""
-        result = self.advance(torch.as_tensor(actions, device=self.device).long())
-        return LockstepResult(self.observation(), *(part.cpu().numpy() for part in result))
+        with self.naming_what_fits():
+            result = self.advance(torch.as_tensor(actions, device=self.device).long())
+            return LockstepResult(self.observation(), *(part.cpu().numpy() for part in result))
 
     def advance(self, action: Tensor) -> GroupStep:
         """Play one action in every running row without observing; ended rows ignore theirs.

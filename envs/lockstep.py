@@ -18,6 +18,7 @@ from torch import Tensor
 
 from envs.process import PagingProcess, Phase, options_for
 from memrl.actions import ActionLayout
+from memrl.device_memory import RowMemory
 from memrl.episode_log import REWARD_TERMS, EpisodeLog
 from memrl.masks import action_mask
 from memrl.observation import observe, observe_slots
@@ -176,6 +177,13 @@ class LockstepPaging:
                 self._processes[row].yield_()
 
     # ------------------------------------------------------------------ views
+
+    @property
+    def row_memory(self) -> RowMemory:
+        """Bytes of a row: its state and its observation, in the host's memory."""
+        shown = sum(value.nbytes for value in self.observation().values())
+        state = self._buffer.packed.nbytes + self._buffer.archived.nbytes
+        return RowMemory.of_row((shown + state) / self.num_envs)
 
     def observation(self) -> Observation:
         """What `observe` gives, and `action_mask` (B, A) bool; embeddings by option."""

@@ -273,6 +273,9 @@ class RunConfig:
             where it supports the options; "reference": process by process on the CPU. Both play
             alike.
         num_envs: episodes that gain regression plays side by side.
+        shard_bytes: most bytes of the training table on the device that plays; a larger table is
+            played shard by shard, with the next one made ready beside it. None for as much as CUDA
+            memory allows, and for the whole table on the CPU. A run is resumed with the same.
         wandb_mode: None respects WANDB_MODE, and is offline without it.
         algorithm: who learns. With "group_policy_gradient" or "ppo" gain regression learns first:
             it is the control that every table carries, and may be the start.
@@ -289,6 +292,7 @@ class RunConfig:
     device: str = "auto"
     environment: Literal["batched", "reference"] = "batched"
     num_envs: int = 1024
+    shard_bytes: int | None = None
     wandb_mode: Literal["online", "offline", "disabled"] | None = None
     algorithm: Literal["gain_regression", "group_policy_gradient", "ppo"] = "gain_regression"
     workload: WorkloadConfig = field(default_factory=WorkloadConfig)
@@ -304,6 +308,8 @@ class RunConfig:
         """Refuse what no run could begin with."""
         at_least(self, 0, "seed")
         at_least(self, 1, "num_envs")
+        if self.shard_bytes is not None:
+            at_least(self, 1, "shard_bytes")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be auto, cpu, cuda or cuda:<k>, got {self.device!r}.")
         if self.workload.name == "nested_kv":
@@ -371,10 +377,11 @@ def parse_config(arguments: Sequence[str] | None = None) -> RunConfig:
 def run_settings(config: RunConfig) -> dict[str, Any]:
     """What defines a run's results: the configuration less what may differ when it is resumed.
 
-    Folders of this machine are left out or shortened; the data's hashes are in the provenance.
+    Folders of this machine are left out or shortened; the data's hashes are in the provenance. How
+    the table is divided into shards is in the checkpoint, because memory may decide it.
     """
     settings = dataclasses.asdict(config)
-    of_the_machine = ("device", "environment", "wandb_mode")
+    of_the_machine = ("device", "environment", "shard_bytes", "wandb_mode")
     for name in ("runs_dir", "if_used", "resume", "folds", *of_the_machine):
         del settings[name]
     del settings["workload"]["data_dir"]

@@ -9,9 +9,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from memrl.memory.paging import EMPTY
+from memrl.on_device import made_once, on_device
 from memrl.state import PagingState
 from memrl.table import EpisodeTable, Event
 
@@ -32,30 +36,49 @@ class QueryTimetable:
 
     @classmethod
     def from_table(cls, table: EpisodeTable, device: torch.device | str = "cpu") -> QueryTimetable:
-        """Collect the timetable of every episode."""
-        rows: list[list[tuple[int, tuple[int, ...], tuple[int, ...]]]] = []
-        for episode in range(table.num_episodes):
-            offset = table.query_offset[table.episode_document[episode]]
-            row = []
-            for event in range(int(table.episode_num_events[episode])):
-                query = int(table.event_index[episode, event])
-                is_query = table.event_kind[episode, event] == Event.QUERY
-                if is_query and table.query_pays[offset + query]:
-                    needed = table.needs_in_window(episode, query)
-                    row.append((event + 1, needed, table.route_in_window(episode, query)))
-            rows.append(row)
-        num_queries = max(max(map(len, rows)), 1)
-        clock = torch.zeros((len(rows), num_queries), dtype=torch.int64)
-        needs, route = (
-            torch.full((len(rows), num_queries, pages.shape[1]), -1, dtype=torch.int64)
-            for pages in (table.query_needs, table.query_route)
+        """The timetable of every episode, made once for a table and device."""
+        return made_once(table, device, cls.__name__, lambda place: cls._made(table, place))
+
+    @classmethod
+    def _made(cls, table: EpisodeTable, device: torch.device) -> QueryTimetable:
+        episode, event, query = paying_queries(table)
+        counts = np.bincount(episode, minlength=table.num_episodes)
+        column = np.arange(len(episode)) - (np.cumsum(counts) - counts)[episode]
+        clock = np.zeros((table.num_episodes, max(counts.max(), 1)), dtype=np.int64)
+        clock[episode, column] = event + 1
+        first_page = table.episode_first_page[episode]
+
+        def in_window(pages: npt.NDArray[np.int32]) -> Tensor:
+            """(E, Q, R) of (Q, R)."""
+            rows = np.full((*clock.shape, pages.shape[1]), EMPTY, dtype=np.int64)
+            needed = pages[query].astype(np.int64)
+            rows[episode, column] = np.where(needed >= 0, needed - first_page[:, None], EMPTY)
+            return on_device(rows, device)
+
+        return cls(
+            on_device(clock, device), in_window(table.query_needs), in_window(table.query_route)
         )
-        for episode, row in enumerate(rows):
-            for position, (asked, needed, passed) in enumerate(row):
-                clock[episode, position] = asked
-                needs[episode, position, : len(needed)] = torch.tensor(needed)
-                route[episode, position, : len(passed)] = torch.tensor(passed, dtype=torch.int64)
-        return cls(clock.to(device), needs.to(device), route.to(device))
+
+
+def paying_queries(
+    table: EpisodeTable,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Every query that an episode asks and that pays evidence, episode by episode, in order.
+
+    Returns:
+        Three arrays (n,) int64: number of the episode, of the event, and row on the query axis.
+    """
+    happens = np.arange(table.event_kind.shape[1]) < table.episode_num_events[:, None]
+    episode, event = np.nonzero(happens & (table.event_kind == Event.QUERY))
+    first = table.query_offset[table.episode_document[episode]]
+    query = first + table.event_index[episode, event]
+    pays = table.query_pays[query]
+    return episode[pays], event[pays], query[pays]
+
+
+def scored_queries(table: EpisodeTable) -> npt.NDArray[np.int64]:
+    """(E,) queries of each episode that pay evidence."""
+    return np.bincount(paying_queries(table)[0], minlength=table.num_episodes)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memrl.on_device import made_once, on_device
 from memrl.table import EpisodeTable
 
 
@@ -37,14 +38,13 @@ class TableTensors:
 
     @classmethod
     def from_table(cls, table: EpisodeTable, device: torch.device | str = "cpu") -> TableTensors:
-        """Copy (on CPU: share) what is needed."""
-        arrays = {
-            field.name: torch.from_numpy(np.ascontiguousarray(getattr(table, field.name))).to(
-                device
-            )
-            for field in dataclasses.fields(cls)
-        }
-        return cls(**arrays)
+        """What is needed: on the CPU the table's own arrays, elsewhere copies, made once."""
+
+        def make(place: torch.device) -> TableTensors:
+            names = [field.name for field in dataclasses.fields(cls)]
+            return cls(**{name: on_device(getattr(table, name), place) for name in names})
+
+        return made_once(table, device, cls.__name__, make)
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,7 @@ that ask about the same pages (a corpus) share their rows and the page x page sc
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -26,10 +24,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors
-from safetensors.numpy import load_file, save_file
 
-from memrl.errors import MemrlError
+from memrl.table_file import TableError, content_hash, read_table_file, write_table_file
 
 TABLE_VERSION = 3
 
@@ -65,10 +61,6 @@ class Event(IntEnum):
 
     MESSAGE = 0  # a page arrives; `event_index` is its index in the window
     QUERY = 1  # something is asked; `event_index` is the query's index in the document
-
-
-class TableError(MemrlError):
-    """A table on disk cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -268,56 +260,31 @@ class EpisodeTable:
 
     def content_hash(self) -> str:
         """SHA-256 over all arrays, text and provenance."""
-        digest = hashlib.sha256(self._side_json().encode())
-        for name, array in sorted(self.arrays().items()):
-            digest.update(f"{name}:{array.dtype}:{array.shape};".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return content_hash(self.arrays(), self._side_json())
 
     def _side_json(self) -> str:
-        return json.dumps(
-            {"text": dataclasses.asdict(self.text), "meta": self.meta}, sort_keys=True
-        )
+        return json.dumps({"text": vars(self.text), "meta": self.meta}, sort_keys=True)
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, atomically, with its content hash inside."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        side = {"side": self._side_json(), "sha256": self.content_hash()}
-        arrays = {name: np.ascontiguousarray(array) for name, array in self.arrays().items()}
-        # A name of its own: another process may be writing the same table.
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        save_file(arrays, partial, metadata=side)
-        partial.replace(path)
+        write_table_file(Path(path), self.arrays(), self._side_json(), self.meta["version"])
 
     @classmethod
     def load(cls, path: str | Path) -> EpisodeTable:
-        """Read a table and check its content hash.
+        """Map a table into memory and check its content hash; see `read_table_file`.
 
         Raises:
-            TableError: if the file is missing, damaged, or of another version.
+            TableError: if the file is missing, no table, of another version, or damaged.
         """
-        path = Path(path)
+        arrays, side_json = read_table_file(Path(path), TABLE_VERSION)
         try:
-            with safetensors.safe_open(path, framework="numpy") as file:
-                metadata = file.metadata() or {}
-            side = json.loads(metadata["side"])
-            table = cls(**load_file(path), text=TableText(**side["text"]), meta=side["meta"])
-        except FileNotFoundError as error:
-            raise TableError(f"No episode table at {path}; build it with train.py.") from error
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+            side = json.loads(side_json)
+            return cls(**arrays, text=TableText(**side["text"]), meta=side["meta"])
+        except (KeyError, TypeError, ValueError) as error:
             raise TableError(
-                f"The episode table at {path} is damaged or of another version ({error}); "
-                "delete it, it is rebuilt from the data."
+                f"The episode table at {path} is of another version: it holds other parts than "
+                f"this one ({error}); delete it, it is rebuilt from the data."
             ) from error
-        if table.meta.get("version") != TABLE_VERSION or table.content_hash() != metadata.get(
-            "sha256"
-        ):
-            raise TableError(
-                f"The episode table at {path} is damaged or of another version (its content does "
-                "not match its hash); delete it, it is rebuilt from the data."
-            )
-        return table
 
 
 def focus_score_base(

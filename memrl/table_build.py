@@ -31,9 +31,9 @@ from memrl.table import (
     TABLE_VERSION,
     EpisodeTable,
     Event,
-    TableError,
     TableText,
 )
+from memrl.table_file import FORMAT, TableError
 
 
 def fit_lexical_statistics(documents: Sequence[Document]) -> Bm25Statistics:
@@ -161,6 +161,7 @@ def cached_table(
     key = _sha256(
         {
             "version": TABLE_VERSION,
+            "format": FORMAT,
             "pages": [[asdict(page) for page in block.pages] for block in blocks],
             "documents": [asdict(replace(doc, pages=())) for doc in documents],
             "block_of": block_of,

@@ -179,6 +179,39 @@ def small_table(
     return coarse_scores(table, rng) if coarse else table
 
 
+@lru_cache(maxsize=32)
+def shared_table(
+    seed: int = 0,
+    *,
+    num_blocks: int = 3,
+    documents_per_block: int = 3,
+    num_pages: int = 9,
+    num_episodes: int = 14,
+) -> EpisodeTable:
+    """Build a table whose documents share their pages, in mixed order.
+
+    Each block of pages is asked about by several documents, which divide its queries unevenly; the
+    scores of all queries are in the table, also of documents without an episode.
+    """
+    rng = np.random.default_rng(seed)
+    documents = []
+    for number in range(num_blocks):
+        block = made_up_document(rng, f"block{number}", num_pages - number)
+        places = rng.choice(len(block.queries) + 1, documents_per_block - 1)
+        borders = [0, *sorted(places.tolist()), len(block.queries)]
+        documents += [
+            dataclasses.replace(block, document_id=f"{number}.{n}", queries=block.queries[own])
+            for n, own in enumerate(map(slice, borders[:-1], borders[1:]))
+        ]
+    documents = [documents[number] for number in rng.permutation(len(documents))]
+    episodes = [
+        made_up_episode(rng, documents, int(rng.integers(4, num_pages - num_blocks + 1)), 3)
+        for _ in range(num_episodes)
+    ]
+    statistics = fit_lexical_statistics(documents)
+    return build_table(documents, episodes, HashingEmbedder(16), statistics, name="shared")
+
+
 def table_of(
     texts: Sequence[str],
     queries: Sequence[tuple[int, Query]] = (),

@@ -220,6 +220,7 @@ def test_a_preset_that_is_no_yaml_is_refused(
 UNUSABLE = [
     ("--seed", "-1", "seed"),
     ("--num_envs", "0", "num_envs"),
+    ("--shard_bytes", "0", "shard_bytes"),
     ("--device", "abacus", "device"),
     ("--workload.window_pages", "0", "window_pages"),
     ("--workload.max_queries", "0", "max_queries"),
@@ -290,6 +291,7 @@ def test_settings_leave_out_what_may_differ_on_resuming() -> None:
         [
             *("--seed", "4", "--resume", "true", "--runs_dir", "/elsewhere/runs"),
             *("--device", "cpu", "--wandb_mode", "disabled", "--if_used", "number"),
+            *("--shard_bytes", "1000000"),  # the checkpoint tells whether its shards are the same
         ]
     )
     assert run_settings(started) == run_settings(resumed)

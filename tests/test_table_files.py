@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
 from table_fixtures import RefusingEmbedder, made_up_document, made_up_episode, small_table
 
 from memrl.documents import Document, Episode
 from memrl.memory.bm25 import Bm25Statistics
-from memrl.table import EpisodeTable, TableError
+from memrl.table import TABLE_VERSION, EpisodeTable
 from memrl.table_build import cached_table, fit_lexical_statistics
+from memrl.table_file import FORMAT, TableError, content_hash, write_table_file
 
 
 def is_one_sentence(message: str) -> bool:
@@ -65,45 +69,143 @@ def test_folder_in_place_of_a_file(tmp_path: Path) -> None:
     refused(tmp_path)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.999])
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.999])
 def test_truncated_file(path: Path, share: float) -> None:
     content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    assert "damaged" in refused(path)
+    kept = int(share * len(content))
+    path.write_bytes(content[:kept])
+    assert f"damaged: it ends after {kept:,} of " in refused(path)
+    if share > 0.5:  # the header, which states the length, is there
+        assert f" of {len(content):,} bytes" in refused(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not a table at all", b"\x08" + b"\0" * 7 + b"{}      "])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"not a table at all", b"\x08" + b"\0" * 7 + b"{}      ", b"\x02" + b"\0" * 7 + b"[]"],
+)
 def test_another_kind_of_file(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    assert "damaged" in refused(path)
+    assert "is no episode table" in refused(path)
+
+
+def test_other_tensors_are_no_table(path: Path) -> None:
+    save_file({"weight": np.zeros(3)}, path, metadata={"sha256": "0"})
+    assert "is no episode table" in refused(path)
 
 
 def test_any_flipped_byte_is_noticed(path: Path) -> None:
     content = path.read_bytes()
     names = [content.index(key) for key in (b"sha256", b"side", b"__metadata__", b"dense", b"I16")]
+    header = 8 + int.from_bytes(content[:8], "little")
     spread = np.linspace(0, len(content) - 1, 120).astype(int).tolist()
     for position in sorted({*names, *spread}):
         damaged = bytearray(content)
         damaged[position] ^= 1
         path.write_bytes(bytes(damaged))
-        assert "damaged" in refused(path), f"byte {position}"
+        message = refused(path)
+        if position >= header:
+            assert "damaged: its content does not match its hash" in message, f"byte {position}"
 
 
 def test_another_version(path: Path) -> None:
     table = EpisodeTable.load(path)
     dataclasses.replace(table, meta=table.meta | {"version": 0}).save(path)
+    message = refused(path)
+    assert "another version" in message
+    assert f"version 0, and not {FORMAT}, version {TABLE_VERSION}" in message
+
+
+def test_the_layout_before_this_one(path: Path) -> None:
+    table = EpisodeTable.load(path)
+    side = {"side": table._side_json(), "sha256": table.content_hash()}
+    save_file(table.arrays(), path, metadata=side)
     assert "another version" in refused(path)
 
 
 @pytest.mark.parametrize("how", ["lacks an array", "has one more"])
 def test_other_arrays(path: Path, how: str) -> None:
-    table, arrays = EpisodeTable.load(path), load_file(path)
+    table = EpisodeTable.load(path)
+    arrays, side = dict(table.arrays()), table._side_json()
     if how == "has one more":
         arrays["extra"] = np.zeros(3, dtype=np.int64)
     else:
         del arrays["page_prior"]
-    save_file(arrays, path, metadata={"side": table._side_json(), "sha256": table.content_hash()})
-    assert "another version" in refused(path)
+    write_table_file(path, arrays, side, TABLE_VERSION)
+    assert "another version: it holds other parts" in refused(path)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_behind(path: Path) -> None:
+    table = EpisodeTable.load(path)
+    wrong = dataclasses.replace(table, dense=np.array(["text"]))
+    with pytest.raises(SafetensorError, match="Unknown dtype"):
+        wrong.save(path)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert EpisodeTable.load(path).content_hash() == table.content_hash()
+
+
+# ---------------------------------------------------------------------- memory
+
+
+def large_table() -> EpisodeTable:
+    """A table with 32 MB of scores and 300 kB of text."""
+    table = small_table(0, num_pages=5, num_episodes=2)
+    text = dataclasses.replace(table.text, pages=["x" * 30_000] * len(table.text.pages))
+    rng = np.random.default_rng(0)
+    scores = rng.integers(-(2**15), 2**15, 8 * 2**20).astype(np.int16)
+    return dataclasses.replace(table, dense=scores, lexical=scores[::-1], text=text)
+
+
+def test_a_loaded_table_is_mapped_and_not_copied(tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    large = large_table()
+    tracemalloc.start()
+    try:
+        large.save(path)
+        saving = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        loaded = EpisodeTable.load(path)
+        loading = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    assert loading < 4 * 2**20, "the scores were copied to the heap"
+    assert saving < 24 * 2**20, "more was copied than the scores in reverse order"
+    assert np.array_equal(loaded.dense, large.dense)
+    address = loaded.dense.__array_interface__["data"][0]
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        spans = [line.split()[0] for line in maps.read_text().splitlines() if path.name in line]
+        bounds = [[int(bound, 16) for bound in span.split("-")] for span in spans]
+        assert any(first <= address < end for first, end in bounds)
+
+
+def test_what_is_written_to_a_loaded_table_stays_in_the_process(path: Path) -> None:
+    content = path.read_bytes()
+    loaded = EpisodeTable.load(path)
+    loaded.dense[:] = 7
+    assert path.read_bytes() == content
+    assert EpisodeTable.load(path).content_hash() != loaded.content_hash()
+
+
+def test_a_table_outlives_its_file(path: Path) -> None:
+    table = small_table(0, num_pages=5, num_episodes=2)
+    loaded = EpisodeTable.load(path)
+    small_table(1, num_pages=5, num_episodes=2).save(path)
+    path.unlink()
+    assert loaded.content_hash() == table.content_hash()
+
+
+def test_texts_do_not_weigh_on_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "large.safetensors"
+    large_table().save(path)
+    assert int.from_bytes(path.read_bytes()[:8], "little") < 8_192
+
+
+def test_the_hash_is_that_of_name_type_shape_and_bytes() -> None:
+    arrays = {"b": np.arange(6, dtype=np.int16).reshape(2, 3), "a": np.zeros((0, 4), np.float16)}
+    expected = hashlib.sha256(b"{}a:float16:(0, 4);b:int16:(2, 3);" + arrays["b"].tobytes())
+    assert content_hash(arrays, "{}") == expected.hexdigest()
+    assert content_hash({"b": arrays["b"].T, "a": arrays["a"]}, "{}") != expected.hexdigest()
 
 
 # ---------------------------------------------------------------------- cached_table

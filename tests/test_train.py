@@ -333,6 +333,22 @@ def test_resuming_with_other_settings_is_refused(
     assert "learner.learning_rate" in outcome.error
 
 
+def test_a_table_larger_than_a_shard_is_learned_from_and_resumed_in_the_same_shards(
+    tmp_path: Path,
+) -> None:
+    in_shards = ("--shard_bytes", "12000")
+    stopped = interrupted_train(tmp_path, *in_shards, method="update", call=UPDATES + 4)
+    assert stopped.code == 130
+    assert "training table in 2 shards: [3, 3] episodes" in stopped.out
+    other = train(tmp_path, "--resume", "true")
+    assert other.code == 1
+    assert "resume with --shard_bytes 12000" in other.error
+    resumed = train(tmp_path, "--resume", "true", *in_shards)
+    assert resumed.code == 0, resumed.err
+    assert train(tmp_path / "whole", *in_shards).code == 0
+    assert_same_run(run_folder(tmp_path), run_folder(tmp_path / "whole"))
+
+
 def test_a_finished_run_is_not_taken_for_one_of_other_settings(
     tmp_path: Path, finished: tuple[Path, Outcome]
 ) -> None:

@@ -33,6 +33,11 @@ class DecisionDataset:
         """Number of decisions."""
         return self._length
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the decisions take, on whatever device they are."""
+        return sum(values.nbytes for chunk in self._chunks for values in chunk.values())
+
     def append(self, observation: Mapping[str, Tensor], mask: Tensor, **columns: Tensor) -> None:
         """Add M decisions: observation (M, ...), mask (M, A) bool, further columns (M, ...)."""
         chunk = {name: observation[name].half() for name in _inputs(observation)}

@@ -23,10 +23,12 @@ from memrl.actions import Op
 from memrl.algos.collection import Behaviour, Plan, collect
 from memrl.algos.dataset import DecisionsByKind
 from memrl.algos.decisions import KINDS
+from memrl.algos.episode_draws import by_shard, require_same_shards, shards_record
 from memrl.algos.labels import gain_labels
 from memrl.algos.shares import Places, Share, require_decisions
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
 from memrl.config import LearnerConfig, NetworkConfig
+from memrl.device_memory import naming_what_fits
 from memrl.distributed import ALONE
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.base import layout_of
@@ -75,7 +77,6 @@ class GainRegression:
         self._config = config
         self._streams = streams
         self._device = device
-        self._tensors = TableTensors.from_table(group.table, group.device)
         self._thresholds = tuple(thresholds)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.integer("policy", 0))
@@ -127,15 +128,19 @@ class GainRegression:
             size=self._config.episodes_per_round,
             replace=self._group.table.num_episodes < self._config.episodes_per_round,
         )
-        before = self.dataset.lengths()
-        collect(
-            self._group,
-            self._plan(number, episodes.tolist()).part(range(self._share.start, self._share.stop)),
-            self._labels,
-            self.dataset,
-            with_context=self.network.slot_pool,
-            on_finished=on_finished,
-        )
+        before, group = self.dataset.lengths(), self._group
+        plan = self._plan(number, episodes.tolist())
+        own = plan.part(range(self._share.start, self._share.stop))
+        with naming_what_fits(self._device, group.num_envs, lambda: group.row_memory):
+            for places in by_shard(group, own.episodes):
+                collect(
+                    group,
+                    own.part(places),
+                    self._labels,
+                    self.dataset,
+                    with_context=self.network.slot_pool,
+                    on_finished=on_finished,
+                )
         require_decisions(self.ranks, len(self.dataset))
         for kind, length in self.dataset.lengths().items():
             # Ranks play one stretch of the plan after the other: no step tells them apart.
@@ -144,7 +149,7 @@ class GainRegression:
     def _labels(self, privileged: PrivilegedState) -> Tensor:
         return gain_labels(
             privileged,
-            self._tensors,
+            TableTensors.from_table(self._group.table, self._group.device),
             self._group.options,
             realization=self._config.realization,
             staging_realization=self._config.staging_realization,
@@ -180,6 +185,7 @@ class GainRegression:
         for number, snapshot in enumerate(self.snapshots):
             tensors |= {f"snapshot{number}.{name}": value for name, value in snapshot.items()}
         state = {"round": self.round, "update_index": self.update_index, "optimizer": optimizer}
+        state["shards"] = shards_record(self._group)
         return tensors, state
 
     def restore(
@@ -188,7 +194,12 @@ class GainRegression:
         state: Mapping[str, Any],
         on_finished: Callable[[int], None] | None = None,
     ) -> None:
-        """Continue from a checkpoint: collect the states of its rounds again, then load it."""
+        """Continue from a checkpoint: collect the states of its rounds again, then load it.
+
+        Raises:
+            CheckpointError: if it does not fit, or episodes would be played in other shards.
+        """
+        require_same_shards(self._group, state.get("shards"))
         for number in range(state["round"] + 1):
             load_module(self.network, tensors, f"snapshot{number}.")
             self.begin_round(on_finished)

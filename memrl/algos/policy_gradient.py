@@ -25,7 +25,8 @@ from torch import Tensor, nn
 
 from memrl.actions import Op
 from memrl.algos.decisions import shows_victim_alone
-from memrl.algos.rollout import Rollout, roll_out, scored_queries
+from memrl.algos.episode_draws import draw_episodes, require_same_shards, shards_record
+from memrl.algos.rollout import Rollout, roll_out
 from memrl.algos.shares import Share
 from memrl.algos.static_rollout import FixedShapeGroup, StaticRollouts
 from memrl.algos.static_update import Losses, StaticUpdates
@@ -41,9 +42,11 @@ from memrl.algos.updates import (
 )
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
 from memrl.config import NetworkConfig
+from memrl.device_memory import naming_what_fits
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.network import GreedyGain, SampledGain, SetNetwork, log_policy
 from memrl.policy_gradient_config import PolicyGradientConfig, Tier
+from memrl.privileged import scored_queries
 from memrl.seeding import Streams
 
 _STREAM = 20  # first index of such learners' places in the named streams
@@ -236,20 +239,17 @@ class PolicyGradient(ABC):
 
         Raises:
             DivergedError: if a logit, a value, a loss or a weight is not finite.
+            DeviceMemoryError: if what so many rows have played does not fit on the device.
         """
         config, place = self._config, (_STREAM, self.attempt, self.iteration)
-        table = self._group.table
-        chosen = self._streams.generator("workload", *place).choice(
-            table.num_episodes,
-            size=config.num_groups,
-            replace=table.num_episodes < config.num_groups,
-        )
+        chosen = draw_episodes(self._group, config.num_groups, self._streams, *place)
         rollout = self._play(
             np.repeat(chosen, config.group_size)[self._share.own].tolist(),
             self._streams.integer("policy", *place),
             on_step,
         )
-        metrics = self._learn(rollout, on_step)
+        with naming_what_fits(self._device, self._group.num_envs, lambda: self._group.row_memory):
+            metrics = self._learn(rollout, on_step)
         questions = float(max(self._scored_queries[chosen].sum() * config.group_size, 1))
         reward, evidence, decisions = self._share.sums(
             rollout.reward_terms.sum(),
@@ -439,6 +439,7 @@ class PolicyGradient(ABC):
     def _keep(self) -> None:
         tensors: dict[str, Tensor] = {}
         state: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
+        state["shards"] = shards_record(self._group)
         for name, optimizer in self._optimizers().items():
             own, state[name] = flatten_optimizer(optimizer, f"{name}.")
             tensors |= own
@@ -447,7 +448,12 @@ class PolicyGradient(ABC):
         self._kept = {name: value.cpu().clone() for name, value in tensors.items()}, state
 
     def restore(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint."""
+        """Continue from a checkpoint.
+
+        Raises:
+            CheckpointError: if it does not fit, or episodes would be drawn from other shards.
+        """
+        require_same_shards(self._group, state.get("shards"))
         for name, module in self._modules().items():
             load_module(module, tensors, f"{name}.")
         for name, optimizer in self._optimizers().items():

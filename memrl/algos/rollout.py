@@ -12,11 +12,11 @@ from torch import Tensor
 
 from memrl.algos.dataset import DecisionDataset
 from memrl.algos.decisions import KINDS, DecisionView, decision_views
+from memrl.device_memory import RowMemory, naming_what_fits
 from memrl.draws import random_uniforms
 from memrl.errors import MemrlError
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.network import log_policy, sample_actions
-from memrl.table import EpisodeTable, Event
 
 Logits = Callable[[Mapping[str, Tensor]], Tensor]
 """From single-precision inputs of a `DecisionView` to (M, a) logits."""
@@ -74,14 +74,52 @@ def roll_out(
 
     Raises:
         DivergedError: if a logit is not finite.
+        DeviceMemoryError: if the rows and what is kept of them do not fit on the device.
     """
+    decisions = {kind: DecisionDataset() for kind in KINDS}
+    now = torch.zeros(group.num_envs, dtype=torch.int64, device=group.device)
+
+    def row_memory() -> RowMemory:
+        """Of a row of the group and its decisions, which go on as they were kept so far."""
+        held, needed = group.row_memory
+        kept = sum(part.num_bytes for part in decisions.values()) / group.num_envs
+        played = float(now.sum()) / group.table.episode_num_events[list(episodes)].sum()
+        return RowMemory(held + kept, needed + kept / max(played, 0.01))
+
+    with naming_what_fits(device, group.num_envs, row_memory):
+        return _roll_out(
+            group,
+            logits,
+            episodes,
+            seed,
+            on_step,
+            decisions,
+            now,
+            victim_alone=victim_alone,
+            device=device,
+            first_row=first_row,
+        )
+
+
+def _roll_out(
+    group: PagingGroup,
+    logits: Logits,
+    episodes: Sequence[int],
+    seed: int,
+    on_step: Callable[[], None] | None,
+    decisions: dict[str, DecisionDataset],
+    now: Tensor,
+    *,
+    victim_alone: bool,
+    device: torch.device,
+    first_row: int,
+) -> Rollout:
+    """Fill `decisions`; `now` (B,) is the clock of each row."""
     group.begin(episodes)
     where = group.device
     running = torch.ones(group.num_envs, dtype=torch.bool, device=where)
-    now = torch.zeros(group.num_envs, dtype=torch.int64, device=where)
     stream = torch.arange(first_row, first_row + group.num_envs, device=where)
     drawn = torch.zeros_like(now)
-    decisions = {kind: DecisionDataset() for kind in KINDS}
     steps: list[tuple[Tensor, Tensor, Tensor]] = []  # reward terms, clock, whether it chose
     while running.any():
         uniforms = random_uniforms(seed, stream, drawn).to(device)
@@ -101,8 +139,9 @@ def roll_out(
             actions[view.row] = view.actions(columns["action"].to(where))
         drawn = drawn + chooses
         result = group.advance(actions)
-        steps.append((torch.where(running[:, None], result.reward_terms, 0.0), now, chooses))
-        now = now + torch.where(running, result.elapsed_events, 0)
+        paid = torch.where(running[:, None], result.reward_terms, 0.0)
+        steps.append((paid, now.clone(), chooses))
+        now += torch.where(running, result.elapsed_events, 0)
         running = running & ~result.terminated
         if on_step is not None:
             on_step()
@@ -123,13 +162,3 @@ def _choose(
     log_probs = log_policy(values, view.action_mask.to(device))
     action = sample_actions(log_probs, uniforms[view.row.to(device)])
     return {"action": action, "log_prob": log_probs.gather(1, action[:, None])[:, 0]}
-
-
-def scored_queries(table: EpisodeTable) -> npt.NDArray[np.int64]:
-    """(E,) queries of each episode that pay evidence."""
-    happens = np.arange(table.event_kind.shape[1]) < table.episode_num_events[:, None]
-    asks = happens & (table.event_kind == Event.QUERY)
-    first = table.query_offset[table.episode_document][:, None]
-    query = np.where(asks, first + table.event_index, 0)
-    pays = table.query_pays[query] if len(table.query_pays) else np.zeros_like(asks)
-    return np.asarray((asks & pays).sum(axis=1), dtype=np.int64)

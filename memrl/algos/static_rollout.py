@@ -23,6 +23,7 @@ from memrl.algos.dataset import INPUTS, DecisionDataset
 from memrl.algos.decisions import KINDS, shown_alone
 from memrl.algos.rollout import DivergedError, Logits, Rollout
 from memrl.algos.tiers import TieredStep, compiled
+from memrl.device_memory import RowMemory, naming_what_fits
 from memrl.draws import random_uniforms
 from memrl.evaluation.play import StepTensors
 from memrl.options import PagingOptions
@@ -65,6 +66,11 @@ class FixedShapeGroup(Protocol):
     @property
     def reward_names(self) -> tuple[str, ...]:
         """Names of the reward terms."""
+        ...
+
+    @property
+    def row_memory(self) -> RowMemory:
+        """Bytes of a row."""
         ...
 
     def begin(self, episodes: Tensor) -> None:
@@ -122,6 +128,9 @@ class StaticRollouts:
         victim_alone: see `memrl.algos.decisions.shows_victim_alone`.
         tier: a resolved one. backend: of `torch.compile`.
         first_row: number of the group's first row, where the group is a part of several.
+
+    Raises:
+        DeviceMemoryError: if the buffers of so many rows do not fit on the device.
     """
 
     def __init__(
@@ -148,6 +157,7 @@ class StaticRollouts:
         self._is_finite = torch.ones((), dtype=torch.bool, device=device)
         self._drawn = torch.zeros(rows, dtype=torch.int64, device=device)
         self._now = torch.zeros(rows, dtype=torch.int64, device=device)
+        self._buffer_bytes = 0.0
         # A guess to begin with: one decision an event; more is made room for when it is needed.
         num_steps = CHECK_EVERY * math.ceil(int(group.table.episode_num_events.max()) / CHECK_EVERY)
         self._allocate(num_steps, {"pressure": rows * num_steps, "query": rows * num_steps // 4})
@@ -161,14 +171,34 @@ class StaticRollouts:
         """Make buffers for so many steps, and for so many decisions of each kind."""
         rows, device = self._group.num_envs, self._group.device
         terms = len(self._group.reward_names)
-        self._reward = torch.zeros((num_steps, rows, terms), dtype=torch.float64, device=device)
-        self._clock = torch.zeros((num_steps, rows), dtype=torch.int64, device=device)
-        self._chose = torch.zeros((num_steps, rows), dtype=torch.bool, device=device)
-        self._kept = {kind: _Kept(size, device) for kind, size in capacity.items()}
-        for kind, columns in self._columns(*self._acted()):
-            self._kept[kind].allocate(columns)
+        with naming_what_fits(device, rows, self._group_and_buffers):
+            self._measure(num_steps, capacity)
+            self._reward = torch.zeros((num_steps, rows, terms), dtype=torch.float64, device=device)
+            self._clock = torch.zeros((num_steps, rows), dtype=torch.int64, device=device)
+            self._chose = torch.zeros((num_steps, rows), dtype=torch.bool, device=device)
+            self._kept = {kind: _Kept(size, device) for kind, size in capacity.items()}
+            for kind, columns in self._columns(*self._acted()):
+                self._kept[kind].allocate(columns)
         step = compiled(self._make_step, self._backend)
         self._step = TieredStep(self._make_step, step, self._state, self._tier)
+
+    def _measure(self, num_steps: int, capacity: dict[str, int]) -> None:
+        """Find what the buffers will take, in bytes of a row."""
+        rows, terms = self._group.num_envs, len(self._group.reward_names)
+        self._buffer_bytes = num_steps * (8.0 * terms + 9.0)  # reward, clock, chose
+        for kind, columns in self._columns(*self._acted()):
+            decision = sum(values.nbytes for values in columns.values()) / rows
+            self._buffer_bytes += capacity[kind] / rows * decision
+
+    def _group_and_buffers(self) -> RowMemory:
+        """Bytes of a row, while the buffers are being made."""
+        held, needed = self._group.row_memory
+        return RowMemory(held, needed + self._buffer_bytes)
+
+    def _all_of_it(self) -> RowMemory:
+        """Bytes of a row when they are there."""
+        held, needed = self._group_and_buffers()
+        return RowMemory(held + self._buffer_bytes, needed)
 
     def _state(self) -> Sequence[Tensor]:
         own = [self._time, self._running, self._is_finite, self._drawn, self._now]
@@ -246,7 +276,14 @@ class StaticRollouts:
 
         Raises:
             DivergedError: if a logit is not finite.
+            DeviceMemoryError: if so many rows do not fit on the device.
         """
+        with naming_what_fits(self._group.device, self._group.num_envs, self._all_of_it):
+            return self._played(episodes, seed, on_step)
+
+    def _played(
+        self, episodes: Sequence[int], seed: int, on_step: Callable[[], None] | None
+    ) -> Rollout:
         chosen = torch.tensor(list(episodes), dtype=torch.int64, device=self._group.device)
         while not self._plays(chosen, seed, on_step):
             steps, counts = len(self._clock), {}

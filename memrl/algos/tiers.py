@@ -98,7 +98,8 @@ class TieredStep:
                 for _ in range(WARM_UPS):
                     self._compiled()
             torch.cuda.current_stream().wait_stream(side)
-            with torch.cuda.graph(graph):
+            # Of a table in shards, another thread may be making the next one ready meanwhile.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._compiled()
         except RuntimeError as error:  # what CUDA and torch report of a failed capture
             self._restore(kept)

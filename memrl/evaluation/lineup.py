@@ -31,6 +31,7 @@ from memrl.policies.heuristics import (
 from memrl.policies.network import GreedyGain, SampledGain
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
+from memrl.table_part import table_part
 
 Line = list[Contestant]
 MakeGroup = Callable[[EpisodeTable, PagingOptions, int], PagingGroup]
@@ -161,7 +162,8 @@ class Arena:
 
     Args:
         table: the episodes. options: resolved options of the preset. make_group: see `MakeGroup`.
-        most_episodes: play no more than this many, evenly spread over the table; None for all.
+        most_episodes: play no more than this many, evenly spread over the table, and have only
+            these and their documents where they are played; None for all.
     """
 
     def __init__(
@@ -171,11 +173,12 @@ class Arena:
         make_group: MakeGroup,
         most_episodes: int | None = None,
     ) -> None:
-        self.table = table
         self.options = options
         self._make_group = make_group
         count = min(most_episodes or table.num_episodes, table.num_episodes)
         self.episodes = [number * table.num_episodes // count for number in range(count)]
+        is_whole = count == table.num_episodes
+        self.table = table if is_whole else table_part(table, np.array(self.episodes))
 
     def play(
         self,
@@ -192,7 +195,7 @@ class Arena:
         for number, contestant in enumerate(contestants):
             options = replace(self.options, **contestant.overrides)
             by_options.setdefault(options, []).append(number)
-        episodes = self.episodes
+        episodes = list(range(len(self.episodes)))  # of what is there of the table
         played: dict[int, list[EpisodeRecord]] = {}
         for options, numbers in by_options.items():
             group = self._make_group(self.table, options, len(numbers) * len(episodes))
@@ -200,7 +203,8 @@ class Arena:
             records = play(group, policies, episodes * len(numbers), on_finished=on_finished)
             for place, number in enumerate(numbers):
                 played[number] = records[place * len(episodes) : (place + 1) * len(episodes)]
-                for record in played[number]:
+                for episode, record in zip(self.episodes, played[number], strict=True):
+                    record.episode = episode
                     record.decision_s = policies.decision_s(place)
         return [played[number] for number in range(len(contestants))]
 

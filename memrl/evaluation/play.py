@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
+from memrl.device_memory import RowMemory
 from memrl.episode_log import AnsweredQuery, EpisodeLog
 from memrl.options import PagingOptions
 from memrl.player import Player
@@ -97,6 +98,11 @@ class PagingGroup(Protocol):
     @property
     def device(self) -> torch.device:
         """Where its tensors live."""
+        ...
+
+    @property
+    def row_memory(self) -> RowMemory:
+        """Bytes of a row."""
         ...
 
     def reset(

@@ -14,11 +14,12 @@ from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging
 from memrl.actions import ActionLayout, Op
 from memrl.algos.decisions import decision_views, shows_victim_alone
-from memrl.algos.rollout import DivergedError, Rollout, roll_out, scored_queries
+from memrl.algos.rollout import DivergedError, Rollout, roll_out
 from memrl.evaluation.play import play
 from memrl.options import PagingOptions
 from memrl.policies.heuristics import YieldOnly
 from memrl.policies.network import SetNetwork, log_policy, sample_actions
+from memrl.privileged import scored_queries
 
 CPU = torch.device("cpu")
 OPTIONS = PagingOptions(

@@ -97,9 +97,10 @@ def test_contestants_leave_the_same_records_together_and_alone() -> None:
 
 
 def test_an_arena_can_play_a_part_of_its_table() -> None:
-    (few,), (all_six,) = (
-        Arena(table(), OPTIONS, BatchedPaging, most).play(contestants()[:1]) for most in (3, 50)
-    )
+    arenas = [Arena(table(), OPTIONS, BatchedPaging, most) for most in (3, 50)]
+    assert arenas[0].table.num_episodes == 3, "the rest is not put where they are played"
+    assert arenas[1].table is table()
+    (few,), (all_six,) = (arena.play(contestants()[:1]) for arena in arenas)
     assert [record.episode for record in few] == [0, 2, 4]
     assert [record.episode for record in all_six] == list(range(6))
     assert timeless(few) == timeless(all_six[::2])
