@@ -50,7 +50,9 @@ def test_the_ranks_of_torchrun_are_read(launch: Any) -> None:
     assert rank_label() == "rank 5: "
 
 
-@pytest.mark.parametrize("values", [("2", "2", "0"), ("one", "2", "0"), ("0", "2", ""), ("-1", "2")])
+@pytest.mark.parametrize(
+    "values", [("2", "2", "0"), ("one", "2", "0"), ("0", "2", ""), ("-1", "2")]
+)
 def test_an_environment_that_is_not_torchruns_is_refused(launch: Any, values: Any) -> None:
     launch(*values)
     assert rank_label() == ""
