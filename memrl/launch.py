@@ -30,9 +30,10 @@ def launched() -> tuple[int, int, int]:
     Raises:
         RankError: if they are no ranks.
     """
-    values = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")]
-    if not (values[0] and values[1]):
+    values = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE")]
+    if not all(values):
         return 0, 1, 0
+    values.append(os.environ.get("LOCAL_RANK", "0"))
     if not all(value.isdecimal() for value in values) or int(values[0]) >= int(values[1]):
         raise RankError(
             f"RANK, WORLD_SIZE and LOCAL_RANK are {', '.join(map(repr, values))} in the "

@@ -9,7 +9,6 @@ statuses as a JSON list.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -23,6 +22,7 @@ from typing import Any, Literal
 
 import safetensors.torch
 import torch
+from small_learners import OPTIONS, maker
 from table_fixtures import small_table
 from tiny_runs import train_module
 from torch._C._distributed_c10d import TCPStore
@@ -31,20 +31,17 @@ from envs.batched import BatchedPaging
 from memrl import distributed
 from memrl.algos.gain_regression import GainRegression
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
+from memrl.algos.policy_gradient import PolicyGradient
 from memrl.algos.shares import Share
 from memrl.checkpoint import module_tensors
 from memrl.config import LearnerConfig, NetworkConfig, RunConfig
 from memrl.distributed import LostRankError, Ranks
 from memrl.errors import MemrlError
 from memrl.launch import joined
-from memrl.options import PagingOptions
-from memrl.policy_gradient_config import PolicyGradientConfig
+from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig
 from memrl.seeding import Streams
 
 STRUCK = {kind.__name__: kind for kind in (GainRegression, GroupPolicyGradient, Ranks)}
-OPTIONS = PagingOptions(
-    capacity=3, num_candidates=2, archival_capacity=4, staging="hybrid", operation_budget=4
-)
 CPU = torch.device("cpu")
 GRACE_S = 1.0
 
@@ -66,8 +63,8 @@ class Job:
 
     Attributes:
         job: "train": train.py with `arguments`. "exchange": the same, and instead of learning
-            numbers are summed again and again. "learn": both learners, without a run. "part": rank
-            0 leaves; the first job of all, for the sake of what torch imports late.
+            numbers are summed again and again. "learn": all learners, without a run. "part": rank
+            0 leaves, and its process goes on.
         fault: what happens to one of them.
         environment: further variables.
         stops_others: send SIGTERM to the others when one has failed, as torchrun does.
@@ -144,17 +141,16 @@ def exchange(config: RunConfig, ranks: Ranks) -> None:
 
 
 def learn(folder: Path) -> int:
-    """Some rounds of both learners; writes their weights and losses."""
+    """Some rounds of every learner; writes their weights and losses."""
     with joined("cpu") as ranks:
         imitation, imitation_losses = imitated(ranks)
-        gradient, gradient_metrics = improved(ranks)
-        exchanged = exchanges(ranks)
-        record = {"gain": imitation_losses, "gradient": gradient_metrics, "exchanged": exchanged}
-        safetensors.torch.save_file(
-            module_tensors(imitation.network, "gain.")
-            | module_tensors(gradient.network, "gradient."),
-            folder / f"rank{ranks.rank}.safetensors",
-        )
+        record: dict[str, Any] = {"gain": imitation_losses}
+        tensors = module_tensors(imitation.network, "gain.")
+        for name in ("group", "ppo"):
+            gradient, record[name] = improved(name, ranks)
+            tensors |= {f"{name}.{key}": value for key, value in gradient.checkpoint()[0].items()}
+        record["exchanged"] = exchanges(ranks)
+        safetensors.torch.save_file(tensors, folder / f"rank{ranks.rank}.safetensors")
         (folder / f"rank{ranks.rank}.json").write_text(json.dumps(record))
     return 0
 
@@ -163,7 +159,7 @@ def imitated(ranks: Ranks) -> tuple[GainRegression, list[float]]:
     """Two rounds of gain regression, with everything that is drawn."""
     config = LearnerConfig(
         rounds=2,
-        episodes_per_round=7,
+        episodes_per_round=4,
         updates_per_round=3,
         batch_size=32,
         learning_rate=1e-2,
@@ -186,20 +182,20 @@ def imitated(ranks: Ranks) -> tuple[GainRegression, list[float]]:
     return made, [*losses, made.num_decisions, made.global_step]
 
 
-def improved(ranks: Ranks) -> tuple[GroupPolicyGradient, list[dict[str, float]]]:
-    """Two iterations of the group policy gradient."""
+def improved(name: str, ranks: Ranks) -> tuple[PolicyGradient, list[dict[str, float]]]:
+    """Two iterations of a policy gradient."""
     config = PolicyGradientConfig(
         total_timesteps=2_000,
-        num_groups=6,
+        num_groups=3,
         group_size=2,
         update_epochs=1,
-        num_minibatches=40,  # so small that a rank has none of some of them
+        num_minibatches=20,  # so small that a rank has none of some of them
         learning_rate=1e-3,
         kl_coef=0.1,
     )
     num_rows = config.num_groups * config.group_size
     share = Share.of(ranks, num_rows, "rows")
-    made = GroupPolicyGradient(
+    made = maker(name, PPOConfig(critic_epochs=1))(
         BatchedPaging(small_table(1), OPTIONS, len(share)),
         NetworkConfig(hidden=8, slot_pool=False),
         config,
@@ -249,8 +245,6 @@ def refused(ranks: Ranks) -> str:
 def part() -> int:
     """Rank 0 leaves while the others wait; its process goes on until they have noticed."""
     with joined("cpu") as ranks:
-        assert "torch._dynamo" not in sys.modules
-        torch.optim.AdamW(torch.nn.Linear(1, 1).parameters())  # imports it
         if ranks.is_first:
             ranks.leave(MemrlError("enough"))
             os._exit(0 if ranks._hear() == {1: "lost"} else 1)
@@ -305,8 +299,6 @@ def main() -> None:
     train_module()
     for line in sys.stdin:
         job = Job.of(line)
-        if job.job != "part":
-            importlib.import_module("torch._dynamo")
         pids, pipes = [], []
         for rank in range(job.world_size):
             reads, writes = os.pipe()

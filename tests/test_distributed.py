@@ -120,17 +120,8 @@ def metrics_of(run: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def parted(nest: Nest) -> Ended:
-    """The first job of the nest, for the sake of what later ones have imported."""
-    return nest("part")
-
-
-@pytest.fixture(scope="module")
-def finished(
-    nest: Nest, parted: Ended, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Ended]:
+def finished(nest: Nest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     """An uninterrupted run of two processes."""
-    del parted
     folder = tmp_path_factory.mktemp("finished")
     ended = nest.train(folder)
     assert ended.codes == [0, 0], ended.err
@@ -140,7 +131,6 @@ def finished(
 # ---------------------------------------------------------------------------------------- equality
 
 
-@pytest.mark.usefixtures("parted")
 def test_three_processes_learn_what_one_learns(nest: Nest) -> None:
     learned: dict[int, list[tuple[dict[str, torch.Tensor], dict[str, Any]]]] = {}
     for world_size in (1, 3):
@@ -153,12 +143,13 @@ def test_three_processes_learn_what_one_learns(nest: Nest) -> None:
             )
             for rank in range(world_size)
         ]
-    ((weights, alone),) = learned.pop(1)
+    ((weights, alone),) = learned[1]
     ranks = learned[3]
     for own_weights, record in ranks:
         assert record["gain"] == pytest.approx(alone["gain"], rel=1e-5)
-        for own, expected in zip(record["gradient"], alone["gradient"], strict=True):
-            assert own == pytest.approx(expected, rel=1e-4, abs=1e-6)
+        for name in ("group", "ppo"):
+            for own, expected in zip(record[name], alone[name], strict=True):
+                assert own == pytest.approx(expected, rel=1e-4, abs=1e-6)
         for name, value in own_weights.items():
             torch.testing.assert_close(value, weights[name], rtol=1e-4, atol=1e-6)
             assert torch.equal(value, ranks[0][0][name]), name  # one truth for all ranks
@@ -217,11 +208,10 @@ def test_one_process_writes_and_speaks(finished: tuple[Path, Ended]) -> None:
 # ---------------------------------------------------------------------------------------- failures
 
 
-def test_a_rank_that_leaves_is_noticed_before_its_process_ends(parted: Ended) -> None:
-    assert parted.codes == [0, 0]
+def test_a_rank_that_leaves_is_noticed_before_its_process_ends(nest: Nest) -> None:
+    assert nest("part").codes == [0, 0]
 
 
-@pytest.mark.usefixtures("parted")
 @pytest.mark.parametrize("dies", [0, 1])
 def test_when_one_is_killed_the_other_names_it(tmp_path: Path, nest: Nest, dies: int) -> None:
     ended = nest.train(tmp_path, job="exchange", fault=Fault(dies, "Ranks", "sum", 3, "kill"))
@@ -233,7 +223,6 @@ def test_when_one_is_killed_the_other_names_it(tmp_path: Path, nest: Nest, dies:
     assert "Traceback" not in ended.err[lives]
 
 
-@pytest.mark.usefixtures("parted")
 def test_when_one_fails_the_others_say_why(tmp_path: Path, nest: Nest) -> None:
     fault = Fault(1, "Ranks", "sum", 3, "crash")
     ended = nest.train(tmp_path, job="exchange", world_size=3, fault=fault)
@@ -244,7 +233,6 @@ def test_when_one_fails_the_others_say_why(tmp_path: Path, nest: Nest) -> None:
         assert ended.error(rank) == f"error: rank {rank}: stopped, because rank 1 has: {reason}"
 
 
-@pytest.mark.usefixtures("parted")
 def test_one_that_hangs_is_not_waited_for_for_ever(tmp_path: Path, nest: Nest) -> None:
     """The one that waits ends by the timeout, the one that hangs by torchrun's SIGTERM."""
     fault = Fault(1, "Ranks", "sum", 3, "hang")
@@ -274,7 +262,6 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
         assert torch.equal(value, other_tensors[name]), name
 
 
-@pytest.mark.usefixtures("parted")
 @pytest.mark.parametrize(
     ("rank", "kind", "method", "call"),
     [(1, "GainRegression", "update", 30), (0, "GroupPolicyGradient", "_update", 6)],

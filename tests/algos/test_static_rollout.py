@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pytest
@@ -27,6 +27,13 @@ OPTIONS = PagingOptions(
 )
 EPISODES = [0, 0, 3, 3, 5, 5]
 SCALE = 3.0
+
+
+class Parts(TypedDict):
+    """Arguments that both kinds of rollouts take."""
+
+    victim_alone: bool
+    first_row: int
 
 
 class Net:
@@ -89,6 +96,33 @@ def test_every_decision_is_that_of_the_eager_rollout(
         got = by_decision(rollouts.play(EPISODES, seed))
         assert min(map(len, expected)) > 5
         assert got == expected
+
+
+def test_rows_play_in_parts_what_they_play_together() -> None:
+    net, table = Net(), small_table(1)
+    whole = by_decision(eager(net, 3))
+    slow, fast = [], []
+    for own in (slice(0, 2), slice(2, 6)):
+        episodes, more = EPISODES[own], Parts(victim_alone=True, first_row=own.start)
+        rows = BatchedPaging(table, OPTIONS, len(episodes))
+        slow += by_decision(roll_out(rows, net, episodes, 3, device=CPU, **more))
+        fixed = FixedShapePaging(table, OPTIONS, len(episodes), CPU, rounds=2, draws=None)
+        rollouts = StaticRollouts(fixed, net, tier="eager", **more)
+        fast += by_decision(rollouts.play(episodes, 3))
+    assert slow == whole
+    assert fast == whole
+
+
+def test_decisions_are_kept_in_the_order_of_their_numbers() -> None:
+    """What several processes tell by whose decisions come first (`memrl.algos.updates`)."""
+    net = Net()
+    for rollout in (eager(net, 3), static(net, rounds=1).play(EPISODES, 3)):
+        number = rollout.is_decision.cumsum(axis=0) - 1
+        for decisions in rollout.decisions.values():
+            steps, rows = decisions.column("step").tolist(), decisions.column("row").tolist()
+            order = [(number[step, row], row) for step, row in zip(steps, rows, strict=True)]
+            assert order == sorted(order)
+            assert len(set(order)) == len(order) > 20
 
 
 def test_buffers_grow_until_everything_fits() -> None:
