@@ -180,7 +180,8 @@ def _triples(
             repairs["evidence triples that are no three texts dropped"] += 1
             continue
         subject, relation, target = map(str, parts)
-        names = [text_of(name) for name in list_of(own_ids)] or ["", "", ""]
-        subjects = [subject, *aliases.get(names[0], ())]
-        targets = [target, *aliases.get(names[-1], ())]
+        names = [text_of(name) for name in list_of(own_ids)]
+        named = (names[0], names[2]) if len(names) == 3 else ("", "")
+        subjects = [subject, *aliases.get(named[0], ())]
+        targets = [target, *aliases.get(named[1], ())]
         yield frozenset((first, relation, last) for first, last in product(subjects, targets))

@@ -154,6 +154,40 @@ def test_parts_of_several_shapes_count_as_one_batch() -> None:
     assert float(gain_loss([full, alone], 1.0)) == float(gain_loss([alone, full], 1.0)) == expected
 
 
+def as_full_observations(batch: dict[str, Tensor], layout: ActionLayout) -> dict[str, Tensor]:
+    """Decisions under pressure as they are seen in the whole action space."""
+    count = len(batch["labels"])
+    slot = (batch["context_slots"] == batch["slots"]).all(dim=-1).int().argmax(dim=1)
+    choice = torch.arange(5)
+    places = torch.where(choice < 2, choice, 2 + (choice - 2) * layout.num_rows + slot[:, None])
+    nowhere = torch.zeros((count, layout.num_actions))
+    features = batch["slots"].shape[-1]
+    return {
+        "slots": batch["context_slots"],
+        "candidates": torch.zeros((count, layout.num_candidates, features)),
+        "globals": batch["globals"],
+        "labels": nowhere.scatter(1, places, batch["labels"]),
+        "action_mask": nowhere.bool().scatter(1, places, batch["action_mask"]),
+    }
+
+
+def test_decisions_seen_in_part_are_fitted_as_full_observations_are() -> None:
+    made = learner()
+    made.begin_round()
+    batches = made.dataset.sample(200, np.random.default_rng(0), CPU)
+    layout = ActionLayout(4, OPTIONS.num_candidates)
+    full = as_full_observations(batches["pressure"], layout), batches["query"]
+    whole = {name: torch.cat([part[name] for part in full]) for name in full[0]}
+    results = []
+    for parts in (batches.values(), [whole]):
+        network = made.network.eval()
+        loss = gain_loss([(network(batch), batch) for batch in parts], SMALL.gain_scale)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        results.append([loss.detach(), *gradients])
+    for part, one in zip(*results, strict=True):
+        torch.testing.assert_close(part, one)
+
+
 # ---------------------------------------------------------------------------------------- fitting
 
 
