@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs import batched_moves as moves
 from envs import batched_queries as queries
+from envs import batched_requests as requests
 from envs.batched_events import EventTensors
 from envs.batched_log import BatchLog
 from envs.batched_rows import Rows, RowSelector
@@ -158,6 +159,25 @@ class BatchedProcess:
             self.options.reward.illegal * illegal.double()
         )
 
+    def take_earned(self, rows: Tensor | None = None) -> Tensor:
+        """Pay out what the given rows, (B,) bool (default: all), have earned; the others get 0.
+
+        Returns:
+            (B, len(REWARD_TERMS)) float64.
+        """
+        batch = self.batch
+        earned = batch.reward_terms.clone()
+        if self._events.requested is not None:  # in one product, whatever the steps in between
+            hits = batch.unpaid_hits.double()
+            earned[:, _TERM["evidence"]] += self.options.reward.evidence * hits
+        if rows is None:
+            batch.reward_terms.zero_()
+            batch.unpaid_hits.zero_()
+            return earned
+        batch.reward_terms.masked_fill_(rows[:, None], 0.0)
+        batch.unpaid_hits.masked_fill_(rows, 0)
+        return torch.where(rows[:, None], earned, 0.0)
+
     # ------------------------------------------------------------------ operations
 
     def _next(self, rows: Rows) -> None:
@@ -226,12 +246,17 @@ class BatchedProcess:
             if between is not None:
                 between()
             rounds += 1
-            if rounds == self._rounds or (self._rounds is None and not yields.any()):
+            if rounds == self._rounds or (self._rounds is None and not self._goes_on(yields)):
                 self._search(asked, searches)  # what has to be staged is staged at once
                 yields = self._forced(asked | searches)
                 asked = searches = self._none
                 if self._rounds is not None or not yields.any():
                     return
+
+    def _goes_on(self, yields: Tensor) -> bool:
+        """Whether a row must yield, or an event of it is to happen; asks the device."""
+        waits = yields if self._events.requested is None else yields | self.batch.due
+        return bool(waits.any())
 
     def _round(self, yields: Tensor, waits: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """Play YIELD and let one event that matters happen; rows that ask, rows that must yield."""
@@ -270,9 +295,18 @@ class BatchedProcess:
         return rows.mask(self._num_envs, fits | is_past)
 
     def _advance(self, rows: Rows) -> Tensor:
-        """Let events happen until one is not a page that fits; (B,) bool: it is a query."""
+        """Let events happen until one is not a page that fits; (B,) bool: it is a query.
+
+        Requests may need another call for that; their rows are `due` then.
+        """
         if rows.is_empty:
             return self._none
+        if self._events.requested is not None:
+            batch = self.batch
+            requests.serve(batch, self.log, rows, self._events, self.options, self._select)
+            rows = self._select(rows.mask(self._num_envs, ~batch.due[rows.index]))
+            if rows.is_empty:
+                return self._none
         moves.let_in_what_fits(self.batch, rows, self._events, self.options)
         asks = moves.next_event(self.batch, rows, self._events, self.options)
         return rows.mask(self._num_envs, asks)
@@ -302,7 +336,8 @@ class BatchedProcess:
             mask = action_mask(batch.paging_state(rows.index), self.options)
             self.mask[rows.index] = mask
             has_choice = mask[:, 1:].any(dim=1)
-        return rows.mask(self._num_envs, ~has_choice & ~batch.ended[rows.index])
+        is_forced = ~has_choice & ~batch.ended[rows.index] & ~batch.due[rows.index]
+        return rows.mask(self._num_envs, is_forced)
 
     @property
     def has_choice(self) -> Tensor:

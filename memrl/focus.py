@@ -24,13 +24,13 @@ def page_scores(
     """
     valid = page >= 0
     document = state.document
-    doc_pages = table.page_offset[document + 1] - table.page_offset[document]
+    stride = table.score_stride[document]
     page_focus = torch.where(state.focus_is_query, 0, state.focus) + state.first_page
     query_focus = torch.where(state.focus_is_query, state.focus, 0)
     base = torch.where(
         state.focus_is_query,
-        table.query_score_base[document] + query_focus * doc_pages,
-        table.page_score_base[document] + page_focus * doc_pages,
+        table.query_score_base[document] + query_focus * stride,
+        table.page_score_base[document] + page_focus * stride,
     )
     row = torch.where(valid, page, 0) + state.first_page[:, None]
     index = base[:, None] + row

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from memrl.focus import focus_page_row, of_query_focus, page_scores, resident_pages
+from memrl.identity import identity
 from memrl.memory.paging import EMPTY
 from memrl.memory.scores import SCORE_SCALE
 from memrl.options import PagingOptions
@@ -90,7 +91,8 @@ def observe(
         compact: give `COMPACT_FEATURES` in float16, a third of the bytes.
 
     Returns:
-        `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G).
+        `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G); and, of a page cache, what
+        `memrl.identity` tells beside them.
     """
     num_rows = state.slot_page.shape[1]
     names = COMPACT_FEATURES if compact else FEATURES
@@ -101,8 +103,8 @@ def observe(
         "globals": _global_features(state, table, options),
     }
     if compact:
-        return {name: values.half() for name, values in observation.items()}
-    return observation
+        observation = {name: values.half() for name, values in observation.items()}
+    return observation | identity(state) if table.has_requests else observation
 
 
 def observe_slots(

@@ -1,7 +1,7 @@
 """What only clairvoyant policies, training labels and reports may see.
 
-Written once, with a leading batch axis, from the table's timetable of queries; environments add
-what their search has ranked.
+Written once, with a leading batch axis, from the table's timetable of queries and requests;
+environments add what their search has ranked.
 """
 
 from __future__ import annotations
@@ -9,26 +9,32 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from memrl.memory.paging import EMPTY
 from memrl.state import PagingState
 from memrl.table import EpisodeTable, Event
 
 
 @dataclass(frozen=True)
 class QueryTimetable:
-    """When each episode asks what; only queries that pay evidence.
+    """When each episode asks or requests what; only queries that pay evidence.
 
     Attributes:
         clock: (E, Q) int64, value of the clock when the query is asked, 0 for none.
         needs: (E, Q, R) int64, pages of the window that it needs, -1 padded.
         route: (E, Q, R2) int64, pages of the window that lead to them, in order, -1 padded.
+        next_request: (E, T) int64, value of the clock when the page that each event requests is
+            requested again, 0 for never; (E, 1) zeros in a table without requests.
     """
 
     clock: Tensor
     needs: Tensor
     route: Tensor
+    next_request: Tensor
 
     @classmethod
     def from_table(cls, table: EpisodeTable, device: torch.device | str = "cpu") -> QueryTimetable:
@@ -37,10 +43,9 @@ class QueryTimetable:
         for episode in range(table.num_episodes):
             offset = table.query_offset[table.episode_document[episode]]
             row = []
-            for event in range(int(table.episode_num_events[episode])):
+            for event in np.flatnonzero(table.event_kind[episode] == Event.QUERY).tolist():
                 query = int(table.event_index[episode, event])
-                is_query = table.event_kind[episode, event] == Event.QUERY
-                if is_query and table.query_pays[offset + query]:
+                if table.query_pays[offset + query]:
                     needed = table.needs_in_window(episode, query)
                     row.append((event + 1, needed, table.route_in_window(episode, query)))
             rows.append(row)
@@ -55,7 +60,21 @@ class QueryTimetable:
                 clock[episode, position] = asked
                 needs[episode, position, : len(needed)] = torch.tensor(needed)
                 route[episode, position, : len(passed)] = torch.tensor(passed, dtype=torch.int64)
-        return cls(clock.to(device), needs.to(device), route.to(device))
+        again = torch.from_numpy(_next_requests(table))
+        return cls(*(values.to(device) for values in (clock, needs, route, again)))
+
+
+def _next_requests(table: EpisodeTable) -> npt.NDArray[np.int64]:
+    """`QueryTimetable.next_request`."""
+    if not table.has_requests:
+        return np.zeros((table.num_episodes, 1), dtype=np.int64)
+    again = np.zeros(table.event_kind.shape, dtype=np.int64)
+    for row, kinds, index in zip(again, table.event_kind, table.event_index, strict=True):
+        events = np.flatnonzero(kinds == Event.REQUEST)
+        order = events[np.argsort(index[events], kind="stable")]  # by page, then by time
+        is_same = index[order[:-1]] == index[order[1:]]
+        row[order[:-1][is_same]] = order[1:][is_same] + 1
+    return again
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,8 @@ class PrivilegedState:
         ranking: (B, W) all hits of the present staging, best first, -1 padded.
         result_page: (B,) which K of the ranking are shown.
         stores: (B,) pages stored so far.
+        next_request: (B, N) events from now until the page of each slot row is requested, 0 for
+            never.
     """
 
     state: PagingState
@@ -82,6 +103,7 @@ class PrivilegedState:
     ranking: Tensor
     result_page: Tensor
     stores: Tensor
+    next_request: Tensor
 
     def rows(self, index: Tensor) -> PrivilegedState:
         """Select episodes; index is (M,) int64."""
@@ -127,4 +149,13 @@ def privileged_state(
         ranking=ranking,
         result_page=result_page,
         stores=stores,
+        next_request=_requested_in(state, timetable, episode),
     )
+
+
+def _requested_in(state: PagingState, timetable: QueryTimetable, episode: Tensor) -> Tensor:
+    """`PrivilegedState.next_request`: each request is a use, so the latest use tells the next."""
+    event = (state.slot_last_use - 1).clamp(min=0, max=timetable.next_request.shape[1] - 1)
+    clock = timetable.next_request[episode[:, None], event]
+    is_known = (state.slot_page != EMPTY) & (clock > 0)
+    return torch.where(is_known, clock - state.clock[:, None], 0)

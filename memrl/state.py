@@ -18,12 +18,17 @@ from memrl.table import EpisodeTable
 
 @dataclass(frozen=True)
 class TableTensors:
-    """The arrays of an `EpisodeTable` that observing and ranking need, on one device."""
+    """The arrays of an `EpisodeTable` that observing and ranking need, on one device.
+
+    Attributes:
+        has_requests: as in `EpisodeTable`.
+    """
 
     page_offset: Tensor
     query_offset: Tensor
     page_score_base: Tensor
     query_score_base: Tensor
+    score_stride: Tensor
     page_tokens: Tensor
     page_surface: Tensor
     page_speaker: Tensor
@@ -33,6 +38,7 @@ class TableTensors:
     query_names: Tensor
     dense: Tensor
     lexical: Tensor
+    has_requests: bool
 
     @classmethod
     def from_table(cls, table: EpisodeTable, device: torch.device | str = "cpu") -> TableTensors:
@@ -42,8 +48,9 @@ class TableTensors:
                 device
             )
             for field in dataclasses.fields(cls)
+            if field.name != "has_requests"
         }
-        return cls(**arrays)
+        return cls(**arrays, has_requests=table.has_requests)
 
 
 @dataclass(frozen=True)

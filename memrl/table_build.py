@@ -106,6 +106,7 @@ def build_table(
             page_ids=[page.source_id for doc in documents for page in doc.pages],
             query_ids=[q.source_id for doc in documents for q in doc.queries],
             categories=categories,
+            request_kinds=[""] * len(documents),
         ),
         meta={
             "version": TABLE_VERSION,
@@ -232,6 +233,7 @@ def _scores(
     return {
         "page_score_base": np.array(page_base, dtype=np.int64),
         "query_score_base": np.array(query_base, dtype=np.int64),
+        "score_stride": np.diff(page_offset),
         "dense": np.concatenate(dense),
         "lexical": np.concatenate(lexical),
     }
@@ -295,7 +297,7 @@ def _events(episodes: Sequence[Episode]) -> dict[str, Any]:
         rows.append(row)
     longest = max(len(row) for row in rows)
     kind = np.zeros((len(rows), longest), dtype=np.int16)
-    index = np.zeros((len(rows), longest), dtype=np.int16)
+    index = np.zeros((len(rows), longest), dtype=np.int32)
     for number, row in enumerate(rows):
         kind[number, : len(row)] = [event for event, _ in row]
         index[number, : len(row)] = [argument for _, argument in row]

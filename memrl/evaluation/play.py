@@ -147,8 +147,8 @@ class EpisodeRecord:
 
     Attributes:
         episode: number in the table. document: its cluster, the document's id in the source.
-        num_queries: queries asked. num_scored: those that pay evidence.
-        evidence: summed evidence of the scored queries, unweighted.
+        num_queries: queries asked. num_scored: queries that pay evidence, and all requests.
+        evidence: summed evidence of these, unweighted; a hit is 1.
         reward_terms: summed weighted terms by name; their sum is `episode_return`.
         operations: chosen operations by lower-case name; forced moves are not counted.
         illegal: illegal actions. decisions: decision points. events: length of the episode.
@@ -158,7 +158,8 @@ class EpisodeRecord:
             in by `memrl.evaluation.lineup.Arena`.
         funnel: over needs outside main context when asked: `absent`, and of those `stored`,
             `staged`, `retrieved`; counts.
-        evidence_by_category: category -> [summed evidence, scored queries].
+        evidence_by_category: category -> [summed evidence, number scored]; requests by their kind.
+        requests: pages requested. hits: of these, pages that were in main context.
     """
 
     episode: int
@@ -176,6 +177,8 @@ class EpisodeRecord:
     decision_s: float
     funnel: dict[str, float]
     evidence_by_category: dict[str, list[float]] = field(default_factory=dict)
+    requests: int = 0
+    hits: int = 0
 
     @property
     def episode_return(self) -> float:
@@ -284,6 +287,9 @@ def record_of(
         tally_of = by_category.setdefault(table.text.categories[answer.category], [0.0, 0.0])
         tally_of[0] += answer.evidence or 0.0
         tally_of[1] += 1.0
+    document = int(table.episode_document[episode])
+    if log.requests:
+        by_category[table.text.request_kinds[document]] = [float(log.hits), float(log.requests)]
     funnel = {
         "absent": float(sum(answer.absent for answer in scored)),
         "stored": sum(answer.stored * answer.absent for answer in scored),
@@ -292,10 +298,10 @@ def record_of(
     }
     return EpisodeRecord(
         episode=episode,
-        document=table.text.document_ids[int(table.episode_document[episode])],
+        document=table.text.document_ids[document],
         num_queries=len(log.answers),
-        num_scored=len(scored),
-        evidence=float(sum(answer.evidence or 0.0 for answer in scored)),
+        num_scored=len(scored) + log.requests,
+        evidence=float(sum(answer.evidence or 0.0 for answer in scored)) + log.hits,
         reward_terms=dict(reward_terms),
         operations={op.name.lower(): log.operations[op] for op in Op},
         illegal=log.illegal,
@@ -306,6 +312,8 @@ def record_of(
         decision_s=decision_s,
         funnel=funnel,
         evidence_by_category=by_category,
+        requests=log.requests,
+        hits=log.hits,
     )
 
 
