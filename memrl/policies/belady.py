@@ -1,0 +1,105 @@
+"""Belady's MIN: the fewest faults, for pages of one size.
+
+Evicting the page whose next request is farthest is optimal when every page has to be let in
+(Belady, IBM Systems Journal 5(2), 1966; Mattson et al., IBM Systems Journal 9(2), 1970); where
+pages may pass, so is letting the requested page pass when its own next request is the farthest.
+With pages of several sizes neither holds, and none of this is offered.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from memrl.actions import Op
+from memrl.options import PagingOptions
+from memrl.policies.base import GLOBAL, layout_of
+from memrl.privileged import PrivilegedState
+
+
+def next_requests(requests: Sequence[int]) -> list[int]:
+    """Place of the next request of the same page, for each request; the number of all if none."""
+    following = [len(requests)] * len(requests)
+    place: dict[int, int] = {}
+    for number in range(len(requests) - 1, -1, -1):
+        following[number] = place.get(requests[number], len(requests))
+        place[requests[number]] = number
+    return following
+
+
+def least_faults(requests: Sequence[int], capacity: int, *, may_pass: bool = False) -> int:
+    """Faults of MIN, computed from the requests alone.
+
+    Args:
+        requests: pages of one size in the order in which they are requested.
+        capacity: pages that the cache holds, at least 1.
+        may_pass: whether a requested page may stay outside.
+    """
+    following = next_requests(requests)
+    due: dict[int, int] = {}  # resident page -> place of its next request
+    farthest: list[tuple[int, int]] = []  # (-due, page), with entries that are out of date
+    faults = 0
+    for page, after in zip(requests, following, strict=True):
+        if page not in due:
+            faults += 1
+            if len(due) == capacity:
+                while due.get(farthest[0][1]) != -farthest[0][0]:
+                    heapq.heappop(farthest)
+                if may_pass and after >= -farthest[0][0]:
+                    continue
+                del due[heapq.heappop(farthest)[1]]
+        due[page] = after
+        heapq.heappush(farthest, (-after, page))
+    return faults
+
+
+@dataclass(frozen=True)
+class Belady:
+    """Evicts the page whose next request is farthest: the exact bound of a page cache.
+
+    Under `admission="forced"` this is `belady_min`, under "optional" `belady_bypass`, which also
+    lets the requested page pass.
+
+    Args:
+        options: that it is to be played under.
+
+    Raises:
+        ValueError: if the rule is not optimal under these options.
+    """
+
+    options: PagingOptions
+    is_privileged: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Refuse options under which this is no bound."""
+        options = self.options
+        if options.unit != "pages" or options.evict_scope != "any":
+            raise ValueError(
+                "Belady's rule is optimal for pages of one size, all of which it may evict: it "
+                f"needs unit='pages' and evict_scope='any', got {options.unit!r} and "
+                f"{options.evict_scope!r}."
+            )
+
+    def act(
+        self,
+        observation: Mapping[str, Tensor],
+        action_mask: Tensor,
+        privileged: PrivilegedState | None = None,
+    ) -> Tensor:
+        """EVICT the farthest, the first row among equals; see `Policy.act`."""
+        if privileged is None:
+            raise ValueError("Belady plays on the privileged state; none was given.")
+        layout = layout_of(observation)
+        legal = action_mask[:, layout.block(Op.EVICT)]
+        ahead = privileged.next_request
+        # A page that never comes back is the farthest of all; the requested one first, if it may.
+        distance = torch.where(ahead > 0, ahead, torch.iinfo(ahead.dtype).max)
+        row = distance.masked_fill(~legal, -1).flip(1).argmax(dim=1)
+        row = layout.num_rows - 1 - row
+        presses = observation["globals"][:, GLOBAL["under_pressure"]] > 0
+        return torch.where(presses & legal.any(dim=1), layout.start(Op.EVICT) + row, 0)
