@@ -21,6 +21,7 @@ from memrl.memory.paging import EMPTY
 from memrl.observation import observe, observe_slots
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState, QueryTimetable, privileged_state
+from memrl.shown import shown_state
 from memrl.state import PagingState, TableTensors
 from memrl.table import EpisodeTable
 
@@ -178,7 +179,7 @@ class EpisodeRows:
         batch, rows = self._process.batch, torch.arange(self.num_envs, device=self.device)
         is_hit = torch.arange(self.table.max_pages, device=self.device) < batch.num_hits[:, None]
         return privileged_state(
-            batch.paging_state(rows),
+            shown_state(batch.paging_state(rows), self.options),
             self._timetable,
             batch.episode,
             ranking=torch.where(is_hit, batch.ranking, EMPTY),

@@ -23,6 +23,7 @@ from memrl.episode_log import REWARD_TERMS
 from memrl.masks import action_mask
 from memrl.memory.paging import EMPTY
 from memrl.options import PagingOptions
+from memrl.shown import shown_slots
 from memrl.state import TableTensors
 from memrl.table import EpisodeTable
 
@@ -57,7 +58,7 @@ class BatchedProcess:
         rounds: int | None = None,
     ) -> None:
         self.options = options
-        self.layout = ActionLayout((options.num_slots or 1) + 1, options.num_candidates)
+        self.layout = ActionLayout(options.num_rows, options.num_candidates)
         self._num_envs = num_envs
         self._device = device
         self._rounds = rounds
@@ -67,7 +68,7 @@ class BatchedProcess:
         archival = options.archival_capacity
         self.batch = EpisodeBatch(
             num_envs=num_envs,
-            num_rows=self.layout.num_rows,
+            num_rows=(options.num_slots or 1) + 1,
             num_candidates=self.layout.num_candidates,
             width=table.max_pages,
             archival_capacity=None if archival is None else int(archival),
@@ -125,6 +126,10 @@ class BatchedProcess:
             waiting: (B,) bool, rows without a decision whose forced YIELD is still to be played.
             between: called after each round of forced moves.
         """
+        slot = argument.clamp(max=self.layout.num_rows - 1)
+        if not self.options.shows_all:  # what was shown when the action was chosen
+            shown = shown_slots(self.batch.paging_state(), self.options)
+            slot = shown.gather(1, slot[:, None])[:, 0]
         self._note(op, plays & ~illegal, illegal)
         nexts, evicts, stores, searches, retrieves = (
             plays & (op == kind) for kind in range(1, len(Op))
@@ -132,7 +137,6 @@ class BatchedProcess:
         yields = plays & (op == _YIELD)
         if waiting is not None:
             yields = yields | waiting
-        slot = argument.clamp(max=self.layout.num_rows - 1)
         self._next(self._select(nexts))
         self._store(self._select(stores), slot)
         self._focus(self._select(searches), slot)

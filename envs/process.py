@@ -45,8 +45,8 @@ def options_for(table: EpisodeTable, options: PagingOptions) -> PagingOptions:
         The options, with fractions resolved by this table unless they are resolved already.
 
     Raises:
-        ConfigurationError: if an episode preloads more pages than archival holds, or embeddings are
-            to be observed of a table that has none.
+        ConfigurationError: if an episode preloads more pages than archival holds, embeddings are to
+            be observed of a table that has none, or a sample of slots be shown of one with queries.
     """
     if not options.is_resolved:
         options = options.resolved(**table.medians())
@@ -61,6 +61,11 @@ def options_for(table: EpisodeTable, options: PagingOptions) -> PagingOptions:
         raise ConfigurationError(
             f"observe_embeddings asks for what the pages of workload {table.meta['workload']!r} do "
             "not have: leave it false."
+        )
+    if options.shown_slots is not None and not table.has_requests:
+        raise ConfigurationError(
+            f"shown_slots is for page caches; workload {table.meta['workload']!r} asks queries, at "
+            "which every slot counts: leave it null."
         )
     return options
 

@@ -4,8 +4,9 @@
 it into what a policy may see. Needs, future events, gold answers and source ids are in neither. The
 legal actions are in `memrl.masks`.
 
-Axes: B episodes, N slot rows (`num_slots` + 1, the last one shows the arriving page), K candidate
-rows, W pages of the longest window, F = len(FEATURES), G = len(GLOBALS).
+Axes: B episodes, N slot rows (those of `memrl.shown`, usually `num_slots` + 1; the last one shows
+the arriving page), K candidate rows, W pages of the longest window, F = len(FEATURES), G =
+len(GLOBALS).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from memrl.identity import identity
 from memrl.memory.paging import EMPTY
 from memrl.memory.scores import SCORE_SCALE
 from memrl.options import PagingOptions
+from memrl.shown import shown_state
 from memrl.state import PagingState, TableTensors
 from memrl.table import QUERY_SURFACE, SURFACE
 
@@ -94,9 +96,10 @@ def observe(
         `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G); and, of a page cache, what
         `memrl.identity` tells beside them.
     """
-    num_rows = state.slot_page.shape[1]
+    shown = shown_state(state, options)
+    num_rows = shown.slot_page.shape[1]
     names = COMPACT_FEATURES if compact else FEATURES
-    rows = _row_features(_all_rows(state), state, table, options, names)
+    rows = _row_features(_all_rows(shown), state, table, options, names)
     observation = {
         "slots": rows[:, :num_rows],
         "candidates": rows[:, num_rows:],
@@ -104,7 +107,7 @@ def observe(
     }
     if compact:
         observation = {name: values.half() for name, values in observation.items()}
-    return observation | identity(state) if table.has_requests else observation
+    return observation | identity(shown) if table.has_requests else observation
 
 
 def observe_slots(
@@ -120,7 +123,9 @@ def observe_slots(
         `slots` (B, n, F), `candidates` (B, 0, F), `globals` (B, G); each equal to that part of
         what `observe` gives.
     """
-    rows = _row_features(_some_slots(state, slot), state, table, options, FEATURES)
+    rows = _row_features(
+        _some_slots(shown_state(state, options), slot), state, table, options, FEATURES
+    )
     return {
         "slots": rows,
         "candidates": rows[:, :0],

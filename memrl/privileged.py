@@ -82,7 +82,7 @@ class PrivilegedState:
     """The hidden truth at B decision points; pages are indices within each episode's window.
 
     Attributes:
-        state: what the observation is made from.
+        state: what the rows of the observation are made from (`memrl.shown`).
         needs: (B, R) pages that the query at hand needs, -1 padded; all -1 when it pays no
             evidence.
         route: (B, R2) pages that lead to them, in order, -1 padded; all -1 without any.
@@ -127,7 +127,8 @@ def privileged_state(
     """Look up present and later needs.
 
     Args:
-        state: B episodes. episode: (B,) int64, their numbers in the timetable's table.
+        state: B episodes, as they are shown.
+        episode: (B,) int64, their numbers in the timetable's table.
         timetable: of that table, on the same device.
         ranking, result_page, stores: as in `PrivilegedState`.
     """

@@ -78,11 +78,12 @@ class Belady:
     def __post_init__(self) -> None:
         """Refuse options under which this is no bound."""
         options = self.options
-        if options.unit != "pages" or options.evict_scope != "any":
+        sees_all = options.evict_scope == "any" and options.shown_slots is None
+        if options.unit != "pages" or not sees_all:
             raise ValueError(
                 "Belady's rule is optimal for pages of one size, all of which it may evict: it "
-                f"needs unit='pages' and evict_scope='any', got {options.unit!r} and "
-                f"{options.evict_scope!r}."
+                f"needs unit='pages', evict_scope='any' and shown_slots=None, got "
+                f"{options.unit!r}, {options.evict_scope!r} and {options.shown_slots}."
             )
 
     def act(

@@ -49,16 +49,16 @@ class RuleEviction:
         make_rule: makes the rule of an empty cache. options: resolved options that are played.
 
     Raises:
-        ValueError: if the rule could not evict any page that it chooses.
+        ValueError: if the rule could not see or evict every page.
     """
 
     is_privileged: ClassVar[bool] = False
 
     def __init__(self, make_rule: MakeRule, options: PagingOptions) -> None:
-        if options.evict_scope != "any":
+        if options.evict_scope != "any" or options.shown_slots is not None:
             raise ValueError(
-                f"A rule chooses among all pages: evict_scope must be 'any', got "
-                f"{options.evict_scope!r}."
+                "A rule chooses among all pages: evict_scope must be 'any' and shown_slots None, "
+                f"got {options.evict_scope!r} and {options.shown_slots}."
             )
         self._make_rule = make_rule
         self._capacity = int(options.capacity)

@@ -241,17 +241,23 @@ def test_ten_thousand_generated_episodes(
     play_side_by_side(table, options, seed)
 
 
-@given(table=request_tables(), options=paging_options(), seed=st.integers(0, 2**32 - 1))
+@given(
+    table=request_tables(),
+    options=paging_options(),
+    shown_slots=st.sampled_from((None, 1, 2, 3)),
+    seed=st.integers(0, 2**32 - 1),
+)
 @settings(
     max_examples=2_000 // EPISODES_PER_EXAMPLE,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
 def test_two_thousand_generated_episodes_of_requests(
-    table: EpisodeTable, options: PagingOptions, seed: int
+    table: EpisodeTable, options: PagingOptions, shown_slots: int | None, seed: int
 ) -> None:
     reward = dataclasses.replace(options.reward, evidence=0.1)  # sums of which are not exact
-    play_side_by_side(table, dataclasses.replace(options, reward=reward), seed)
+    options = dataclasses.replace(options, reward=reward, shown_slots=shown_slots)
+    play_side_by_side(table, options, seed)
 
 
 @pytest.mark.slow

@@ -160,14 +160,16 @@ def test_next_requests_are_those_of_the_string() -> None:
         assert group.privileged_state().next_request.tolist() == [[0, 0, 0]]
 
 
-@pytest.mark.parametrize("fields", [{"unit": "tokens", "num_slots": 9}, {"evict_scope": "victim"}])
+@pytest.mark.parametrize(
+    "fields", [{"unit": "tokens", "num_slots": 9}, {"evict_scope": "victim"}, {"shown_slots": 1}]
+)
 def test_belady_is_refused_where_it_is_no_bound(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="Belady's rule is optimal for pages of one size"):
         Belady(cache_options(3, **fields))
 
 
 def test_rules_and_bounds_need_what_they_play_by() -> None:
-    with pytest.raises(ValueError, match="evict_scope must be 'any'"):
+    with pytest.raises(ValueError, match="evict_scope must be 'any' and shown_slots None"):
         RuleEviction(RULES["LRU"], PagingOptions())
     layout = ActionLayout(2, 0)
     with pytest.raises(ValueError, match="privileged state; none was given"):
