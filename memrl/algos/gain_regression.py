@@ -8,6 +8,9 @@ that copies the most likely clairvoyant action never stores.
 
 Every draw is a function of (seed, round, update), so that a resumed run continues to the same
 numbers.
+
+Page caches are learned in the same way from other labels, with a ranking loss beside the squared
+error: see `memrl.algos.eviction`.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
 from memrl.algos.dataset import DecisionDataset
+from memrl.algos.eviction import cache_teachers, eviction_labels, ranking_loss
 from memrl.algos.labels import gain_labels
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
 from memrl.config import LearnerConfig, NetworkConfig
@@ -124,26 +128,27 @@ class GainRegression:
         running: npt.NDArray[np.bool_],
     ) -> None:
         assert privileged is not None
-        labels = gain_labels(
-            privileged,
-            self._tensors,
-            self._group.options,
-            realization=self._config.realization,
-            staging_realization=self._config.staging_realization,
-        )
+        labels = self._labels(privileged)
         rows = torch.from_numpy(running)
         kept = {name: values[rows] for name, values in observation.items()}
         self.dataset.append(kept, observation["action_mask"][rows], labels=labels[rows])
 
+    def _labels(self, privileged: PrivilegedState) -> Tensor:
+        options = self._group.options
+        if self._tensors.has_requests:
+            return eviction_labels(privileged, options)
+        return gain_labels(
+            privileged,
+            self._tensors,
+            options,
+            realization=self._config.realization,
+            staging_realization=self._config.staging_realization,
+        )
+
     def _behaviour(self, number: int) -> Policy:
         """Who plays the round: heuristics first, then mostly the learner."""
         generator = self._streams.torch_generator("policy", 1, number)
-        heuristics: list[Policy] = [
-            StoreAndRetrieve(top_k=3),
-            *(StoreAndRetrieve(top_k=2, store_threshold=bound) for bound in self._thresholds),
-            UniformRandom(generator),
-            Clairvoyant(self._group.options.reward),
-        ]
+        heuristics = self._heuristics(generator)
         rng = self._streams.generator("policy", 2, number)
         rows = rng.integers(len(heuristics), size=self._group.num_envs)
         if number > 0:
@@ -152,6 +157,16 @@ class GainRegression:
             rows = np.where(plays_learner, len(heuristics), rows)
             heuristics.append(learner)
         return _PerRow(heuristics, torch.from_numpy(rows))
+
+    def _heuristics(self, generator: torch.Generator) -> list[Policy]:
+        if self._tensors.has_requests:
+            return cache_teachers(generator)
+        return [
+            StoreAndRetrieve(top_k=3),
+            *(StoreAndRetrieve(top_k=2, store_threshold=bound) for bound in self._thresholds),
+            UniformRandom(generator),
+            Clairvoyant(self._group.options.reward),
+        ]
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -191,13 +206,20 @@ class GainRegression:
         self.network.train()
         with torch.random.fork_rng(devices=[]):  # dropout draws
             torch.manual_seed(int(rng.integers(2**32)))
-            loss = gain_loss(self.network(batch), batch, self._group.layout, config.gain_scale)
+            loss = self._loss(self.network(batch), batch)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimizer.step()
         self.update_index += 1
         return float(loss.detach())
+
+    def _loss(self, predicted: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        layout, scale = self._group.layout, self._config.gain_scale
+        loss = gain_loss(predicted, batch, layout, scale)
+        if self._tensors.has_requests:
+            loss = loss + ranking_loss(predicted, batch, layout, scale)
+        return loss
 
 
 def gain_loss(

@@ -123,10 +123,11 @@ def _choose(
 
 
 def scored_queries(table: EpisodeTable) -> npt.NDArray[np.int64]:
-    """(E,) queries of each episode that pay evidence."""
+    """(E,) queries of each episode that pay evidence; requests pay all."""
     happens = np.arange(table.event_kind.shape[1]) < table.episode_num_events[:, None]
     asks = happens & (table.event_kind == Event.QUERY)
+    requests = happens & (table.event_kind == Event.REQUEST)
     first = table.query_offset[table.episode_document][:, None]
     query = np.where(asks, first + table.event_index, 0)
     pays = table.query_pays[query] if len(table.query_pays) else np.zeros_like(asks)
-    return np.asarray((asks & pays).sum(axis=1), dtype=np.int64)
+    return np.asarray(((asks & pays) | requests).sum(axis=1), dtype=np.int64)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -58,9 +57,32 @@ def least_faults(requests: Sequence[int], capacity: int, *, may_pass: bool = Fal
     return faults
 
 
-@dataclass(frozen=True)
-class Belady:
-    """Evicts the page whose next request is farthest: the exact bound of a page cache.
+class FarthestFirst:
+    """Evicts the page whose next request is farthest among those shown."""
+
+    is_privileged: ClassVar[bool] = True
+
+    def act(
+        self,
+        observation: Mapping[str, Tensor],
+        action_mask: Tensor,
+        privileged: PrivilegedState | None = None,
+    ) -> Tensor:
+        """EVICT the farthest, the last row among equals; see `Policy.act`."""
+        if privileged is None:
+            raise ValueError("Belady's rule plays on the privileged state; none was given.")
+        layout = layout_of(observation)
+        legal = action_mask[:, layout.block(Op.EVICT)]
+        ahead = privileged.next_request
+        # A page that never comes back is the farthest of all; the requested one first, if it may.
+        distance = torch.where(ahead > 0, ahead, torch.iinfo(ahead.dtype).max)
+        row = layout.num_rows - 1 - distance.masked_fill(~legal, -1).flip(1).argmax(dim=1)
+        presses = observation["globals"][:, GLOBAL["under_pressure"]] > 0
+        return torch.where(presses & legal.any(dim=1), layout.start(Op.EVICT) + row, 0)
+
+
+class Belady(FarthestFirst):
+    """The exact bound of a page cache whose pages have one size.
 
     Under `admission="forced"` this is `belady_min`, under "optional" `belady_bypass`, which also
     lets the requested page pass.
@@ -72,12 +94,7 @@ class Belady:
         ValueError: if the rule is not optimal under these options.
     """
 
-    options: PagingOptions
-    is_privileged: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Refuse options under which this is no bound."""
-        options = self.options
+    def __init__(self, options: PagingOptions) -> None:
         sees_all = options.evict_scope == "any" and options.shown_slots is None
         if options.unit != "pages" or not sees_all:
             raise ValueError(
@@ -85,22 +102,3 @@ class Belady:
                 f"needs unit='pages', evict_scope='any' and shown_slots=None, got "
                 f"{options.unit!r}, {options.evict_scope!r} and {options.shown_slots}."
             )
-
-    def act(
-        self,
-        observation: Mapping[str, Tensor],
-        action_mask: Tensor,
-        privileged: PrivilegedState | None = None,
-    ) -> Tensor:
-        """EVICT the farthest, the first row among equals; see `Policy.act`."""
-        if privileged is None:
-            raise ValueError("Belady plays on the privileged state; none was given.")
-        layout = layout_of(observation)
-        legal = action_mask[:, layout.block(Op.EVICT)]
-        ahead = privileged.next_request
-        # A page that never comes back is the farthest of all; the requested one first, if it may.
-        distance = torch.where(ahead > 0, ahead, torch.iinfo(ahead.dtype).max)
-        row = distance.masked_fill(~legal, -1).flip(1).argmax(dim=1)
-        row = layout.num_rows - 1 - row
-        presses = observation["globals"][:, GLOBAL["under_pressure"]] > 0
-        return torch.where(presses & legal.any(dim=1), layout.start(Op.EVICT) + row, 0)
