@@ -13,6 +13,8 @@ from memrl.evaluation.play import EpisodeRecord
 
 CELL = "reward / question, evidence recall, mean and most searches / question"
 """What stands in a cell of `table`; a query's own staging, SEARCH and NEXT are searches."""
+CACHE_CELL = "hit ratio"
+"""The same for page caches, whose requests are of one kind in an episode."""
 
 
 def summarize_by_category(records: Sequence[EpisodeRecord]) -> dict[str, dict[str, float]]:
@@ -56,11 +58,21 @@ def table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     if not policies:
         return [], []
     categories = list(policies[0]["by_category"])
+    write = _cell if cell(results) == CELL else _cache_cell
     rows = [
-        [policy["name"], *(_cell(policy["by_category"][category]) for category in categories)]
+        [policy["name"], *(write(policy["by_category"][category]) for category in categories)]
         for policy in policies
     ]
     return ["policy", *categories], rows
+
+
+def cell(results: Mapping[str, Any]) -> str:
+    """What stands in a cell of these results."""
+    return CACHE_CELL if "page_cache" in results["played"] else CELL
+
+
+def _cache_cell(numbers: Mapping[str, float]) -> str:
+    return f"{numbers['evidence_recall']:.3f}"
 
 
 def _cell(numbers: Mapping[str, float]) -> str:

@@ -20,6 +20,7 @@ from memrl.config import EvaluationConfig
 from memrl.evaluation.play import EpisodeRecord, PagingGroup, play
 from memrl.options import STAGINGS, PagingOptions
 from memrl.policies.base import Contestant, Policy
+from memrl.policies.cache_rules import RULES
 from memrl.policies.clairvoyant import Clairvoyant
 from memrl.policies.heuristics import (
     CacheEviction,
@@ -45,8 +46,13 @@ LEARNED_OFFSET = "gain regression + store offset"
 GROUP_POLICY_GRADIENT = "group policy gradient"
 GROUP_POLICY_GRADIENT_SAMPLED = "group policy gradient, sampled"
 CLAIRVOYANT = "clairvoyant"
+FLOORS = (FIFO, "FIFO")
+BOUNDS = (CLAIRVOYANT, "belady_min", "belady_bypass")
+"""Between the first of each that has played a normalised score is placed."""
 CONTROLS = (LEARNED, LEARNED_OFFSET, PRIOR_RULE, STORE_ALL, FIFO)
 """Whom every other policy is compared with, pair by pair; `STORE_ALL` fits nothing but its k."""
+CACHE_CONTROLS = tuple(RULES)
+"""The same for page caches, beside the learned ones."""
 
 
 def heuristic_lines(

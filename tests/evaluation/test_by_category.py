@@ -70,9 +70,12 @@ def test_the_table_has_a_column_a_category() -> None:
     numbers = summarize_by_category(
         [record("two", evidence=1.0, search=4), record("one", evidence=0.5, search=2)]
     )
-    results = {"policies": [{"name": "x", "by_category": numbers}]}
+    results: dict[str, Any] = {"policies": [{"name": "x", "by_category": numbers}], "played": {}}
     assert by_category.table(results) == (
         ["policy", "one", "two"],
         [["x", "0.250, 0.500, 4.00 <=4", "0.500, 1.000, 6.00 <=6"]],
     )
-    assert by_category.table({"policies": [{"name": "x", "by_category": {}}]}) == ([], [])
+    results["played"] = {"page_cache": {}}
+    assert by_category.table(results)[1] == [["x", "0.500", "1.000"]], "the hit ratio alone"
+    results["policies"] = [{"name": "x", "by_category": {}}]
+    assert by_category.table(results) == ([], [])
