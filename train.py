@@ -37,11 +37,12 @@ from memrl.config import ConfigurationError, RunConfig, parse_config, run_settin
 from memrl.documents import Workload
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
+from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.lineup import Arena, Line
 from memrl.evaluation.summary import Entry
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.learning import imitate, improve, start_weights
-from memrl.policies.prior import PageScorer, fit_page_scorer
+from memrl.policies.prior import PageScorer, fit_page_scorer, unfitted_scorer
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
 from memrl.resuming import (
@@ -103,6 +104,8 @@ def run(config: RunConfig, workload: Workload) -> list[Entry]:
 def build_world(config: RunConfig, workload: Workload) -> tuple[Tables, PageScorer]:
     """Three tables with statistics of the training documents, and the page scorer of these."""
     tables = split_tables(workload, config.split, config.workload)
+    if tables.train.has_requests:  # pages without text
+        return tables, unfitted_scorer(tables.train)
     try:
         scorer, own_logits = fit_page_scorer(tables.train)
     except ValueError as error:
@@ -211,6 +214,8 @@ def score(
         *learned,
         *lineup.bound_lines(test.options),
     ]
+    if test.table.has_requests:
+        lines = cache_lines(test.options, learned, generator)
     contestants = []
     with progress_bar("choosing on validation", len(lines)) as advance:
         for line in lines:
@@ -224,13 +229,14 @@ def score(
 
 def report(config: RunConfig, record: Run, entries: list[Entry]) -> None:
     """Print the table a paper would print, and store it."""
-    results = summary.summarize(entries, lineup.CONTROLS, run_settings(config))
+    controls = (*lineup.CONTROLS, *lineup.CACHE_CONTROLS)  # those that played
+    results = summary.summarize(entries, controls, run_settings(config))
     terminal.print_table(results, title=f"{record.name}, held-out documents")
     terminal.print_paired(results)
     terminal.print_by_category(results)
     summary.write_entries(record.folder / "episodes.jsonl", entries)
     (record.folder / "results.md").write_text(terminal.markdown_table(results) + "\n")
-    record.log_table("results", terminal.COLUMNS, terminal.table_rows(results))
+    record.log_table("results", terminal.columns(results), terminal.table_rows(results))
     record.finish(results)
 
 

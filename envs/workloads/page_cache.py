@@ -14,6 +14,7 @@ matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -138,39 +139,82 @@ _GENERATORS: dict[Kind, Callable[[int, int, np.random.Generator], Requests]] = {
 # ---------------------------------------------------------------------- episodes
 
 
+def whole_streams(
+    streams: Sequence[RequestStream], chosen: Sequence[int]
+) -> tuple[RequestWindow, ...]:
+    """The chosen streams as one window each."""
+    return tuple(RequestWindow(number, 0, len(streams[number])) for number in chosen)
+
+
+def halves(
+    streams: Sequence[RequestStream], validation_frac: float
+) -> tuple[tuple[RequestWindow, ...], ...]:
+    """Train, validation and test: the first half of each stream without and with its end, the rest.
+
+    Args:
+        streams: each of 6 requests at least. validation_frac: share of the first half.
+
+    Raises:
+        ValueError: if a stream is shorter.
+    """
+    parts: tuple[list[RequestWindow], ...] = ([], [], [])
+    for number, stream in enumerate(streams):
+        if len(stream) < 6:
+            raise ValueError(
+                f"Stream {stream.stream_id!r} has {len(stream)} requests: too few for two halves."
+            )
+        middle = len(stream) // 2
+        cut = min(max(middle - round(validation_frac * middle), 1), middle - 1)
+        ends = (0, cut, middle, len(stream))
+        for part, start, end in zip(parts, ends, ends[1:], strict=False):
+            part.append(RequestWindow(number, start, end - start))
+    return tuple(tuple(part) for part in parts)
+
+
 def random_windows(
-    streams: Sequence[RequestStream], num_requests: int, per_stream: int, rng: np.random.Generator
+    spans: Sequence[RequestWindow], num_requests: int, per_span: int, rng: np.random.Generator
 ) -> tuple[RequestWindow, ...]:
     """Windows at random places.
 
     Args:
-        streams: the streams.
-        num_requests: of a window; a shorter stream is taken whole.
-        per_stream: windows of each stream.
-        rng: its seed sequence is advanced by one spawn per stream.
+        spans: parts of streams to take them from.
+        num_requests: of a window; a shorter span is taken whole.
+        per_span: windows of each.
+        rng: its seed sequence is advanced by one spawn per span.
     """
     windows = []
-    for number, own in enumerate(rng.spawn(len(streams))):
-        length = min(num_requests, len(streams[number]))
-        starts = own.integers(len(streams[number]) - length + 1, size=per_stream).tolist()
-        windows += [RequestWindow(number, start, length) for start in starts]
+    for span, own in zip(spans, rng.spawn(len(spans)), strict=True):
+        length = min(num_requests, span.num_requests)
+        starts = own.integers(span.num_requests - length + 1, size=per_span).tolist()
+        starts = [span.first_request + start for start in starts]
+        windows += [replace(span, first_request=s, num_requests=length) for s in starts]
     return tuple(windows)
 
 
 def consecutive_windows(
-    streams: Sequence[RequestStream], num_requests: int, per_stream: int
+    spans: Sequence[RequestWindow], num_requests: int, per_span: int
 ) -> tuple[RequestWindow, ...]:
-    """Windows side by side, evenly spread over each stream where not all are taken.
+    """Windows side by side, evenly spread over each span where not all are taken.
 
     Args:
-        streams, num_requests: as for `random_windows`; what is left at the end is left out.
-        per_stream: most windows of a stream.
+        spans, num_requests: as for `random_windows`; what is left at the end is left out.
+        per_span: most windows of a span.
     """
     windows = []
-    for number, stream in enumerate(streams):
-        length = min(num_requests, len(stream))
-        places = len(stream) // length
-        count = min(per_stream, places)
-        starts = [place * places // count * length for place in range(count)]
-        windows += [RequestWindow(number, start, length) for start in starts]
+    for span in spans:
+        length = min(num_requests, span.num_requests)
+        places = span.num_requests // length
+        count = min(per_span, places)
+        starts = [span.first_request + place * places // count * length for place in range(count)]
+        windows += [replace(span, first_request=s, num_requests=length) for s in starts]
     return tuple(windows)
+
+
+def as_blocks(
+    streams: Sequence[RequestStream], windows: Sequence[RequestWindow]
+) -> tuple[RequestWindow, ...]:
+    """The same windows, each a cluster of statistics of its own, named after where it begins."""
+    return tuple(
+        replace(window, cluster=f"{streams[window.stream].stream_id}@{window.first_request}")
+        for window in windows
+    )

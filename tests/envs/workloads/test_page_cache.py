@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from envs.workloads.page_cache import (
+    as_blocks,
     consecutive_windows,
     generate_streams,
+    halves,
     loop,
     make_stream,
     random_windows,
     scan,
     shift,
+    whole_streams,
     zipf,
 )
 from memrl.documents import RequestStream, RequestWindow, Workload
@@ -104,21 +107,38 @@ def test_the_working_set_shifts() -> None:
 
 def test_consecutive_windows_lie_side_by_side_and_are_spread() -> None:
     streams = [stream_of(25), stream_of(6)]
-    assert consecutive_windows(streams, 10, 9) == (
+    spans = whole_streams(streams, (0, 1))
+    assert spans == (RequestWindow(0, 0, 25), RequestWindow(1, 0, 6))
+    assert consecutive_windows(spans, 10, 9) == (
         RequestWindow(0, 0, 10),
         RequestWindow(0, 10, 10),
         RequestWindow(1, 0, 6),
     )
-    spread = consecutive_windows([stream_of(100)], 10, 3)
-    assert [window.first_request for window in spread] == [0, 30, 60]
+    spread = consecutive_windows([RequestWindow(2, 7, 100)], 10, 3)
+    assert spread == tuple(RequestWindow(2, start, 10) for start in (7, 37, 67))
 
 
 def test_random_windows_lie_inside() -> None:
-    streams = [stream_of(25), stream_of(6)]
-    windows = random_windows(streams, 10, 200, np.random.default_rng(0))
+    spans = [RequestWindow(0, 5, 25), RequestWindow(1, 2, 6)]
+    windows = random_windows(spans, 10, 200, np.random.default_rng(0))
     starts = [window.first_request for window in windows if window.stream == 0]
-    assert set(starts) == set(range(16))
-    assert {(w.first_request, w.num_requests) for w in windows if w.stream == 1} == {(0, 6)}
+    assert set(starts) == set(range(5, 21))
+    assert {(w.first_request, w.num_requests) for w in windows if w.stream == 1} == {(2, 6)}
+
+
+def test_halves_are_divided_in_time() -> None:
+    train, validation, test = halves([stream_of(40), stream_of(7)], 0.25)
+    assert train == (RequestWindow(0, 0, 15), RequestWindow(1, 0, 2))
+    assert validation == (RequestWindow(0, 15, 5), RequestWindow(1, 2, 1))
+    assert test == (RequestWindow(0, 20, 20), RequestWindow(1, 3, 4))
+    assert halves([stream_of(6)], 0.0)[1] == (RequestWindow(0, 2, 1),), "never empty"
+    with pytest.raises(ValueError, match="too few for two halves"):
+        halves([stream_of(5)], 0.2)
+
+
+def test_blocks_are_clusters_of_their_own() -> None:
+    blocks = as_blocks([stream_of(40)], [RequestWindow(0, 20, 10), RequestWindow(0, 30, 10)])
+    assert [block.cluster for block in blocks] == ["s@20", "s@30"]
 
 
 @pytest.mark.parametrize("window", [(0, -1, 3), (0, 0, 0), (0, 20, 6)])
