@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test crash parity fuzz lint types format bench bench-gpu bench-train bench-stores clean FORCE
+.PHONY: help train test crash parity caches fuzz lint types format bench bench-gpu bench-train bench-stores clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ crash: .venv/.ok ## kill writers of stores and memories 3,000 times and check wh
 
 parity: .venv/.ok ## play full-length LoCoMo episodes through both environments (needs MEMRL_DATA)
 	$(BIN)/python -m pytest tests/envs/test_batched_parity.py -m slow $(ARGS)
+
+caches: .venv/.ok ## count hits on published traces beside libCacheSim (needs MEMRL_DATA); let sb3's MaskablePPO learn to evict
+	$(BIN)/python -m pytest tests/policies/test_libcachesim.py tests/envs/test_sb3_cache.py -m slow $(ARGS)
 
 fuzz: .venv/.ok ## play 100,000 random function calls on the memory system, on lists and on SQLite
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores lists $(ARGS)

@@ -86,7 +86,7 @@ def test_a_run_plays_on_other_streams_but_not_on_chats(run: Path, tmp_path: Path
     assert "learned page_cache and cannot play chat" in outcome.error
 
 
-def test_a_trace_is_trained_on_its_first_half(tmp_path: Path) -> None:
+def test_a_trace_is_trained_on_its_first_half_by_the_policy_gradient_too(tmp_path: Path) -> None:
     trace = tmp_path / "cache_traces" / "t.trace"
     trace.parent.mkdir()
     trace.write_text("".join(f"{number % 9}\n" for number in range(400)))
@@ -95,12 +95,14 @@ def test_a_trace_is_trained_on_its_first_half(tmp_path: Path) -> None:
         "test_episodes": 9,
         "page_cache": {"source": "trace", "trace": "t", "window_requests": 25},
     }
-    path = preset(tmp_path, workload=workload, split={"kind": "halves"})
-    outcome = train(tmp_path, path)
+    gradient = {"total_timesteps": 100, "num_groups": 2, "group_size": 2, "eval_every": 2}
+    path = preset(tmp_path, workload=workload, split={"kind": "halves"}, policy_gradient=gradient)
+    outcome = train(tmp_path, path, "--algorithm", "group_policy_gradient")
     assert outcome.code == 0, outcome.err
     assert "8 blocks" in " ".join(outcome.out.split())
     results = results_of(tmp_path / "runs" / "caches" / "seed0")
     assert results["clusters"][0] == "t@200"
+    assert lineup.GROUP_POLICY_GRADIENT in [policy["name"] for policy in results["policies"]]
 
 
 def test_a_missing_trace_is_one_line(tmp_path: Path) -> None:
@@ -108,12 +110,3 @@ def test_a_missing_trace_is_one_line(tmp_path: Path) -> None:
     outcome = train(tmp_path, preset(tmp_path, workload=workload, split={"kind": "halves"}))
     assert outcome.code == 1
     assert "cache_traces/lirs/loop.trace.gz" in outcome.error
-
-
-def test_the_policy_gradient_learns_caches_too(tmp_path: Path) -> None:
-    gradient = {"total_timesteps": 200, "num_groups": 2, "group_size": 2, "eval_every": 2}
-    path = preset(tmp_path, policy_gradient=gradient)
-    outcome = train(tmp_path, path, "--algorithm", "group_policy_gradient")
-    assert outcome.code == 0, outcome.err
-    names = [p["name"] for p in results_of(tmp_path / "runs" / "caches" / "seed0")["policies"]]
-    assert lineup.GROUP_POLICY_GRADIENT in names
