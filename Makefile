@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test crash parity caches fuzz lint types format bench bench-gpu bench-train bench-stores clean FORCE
+.PHONY: help train test crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
 
 bench-train: .venv/.ok ## measure how fast the group policy gradient learns
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
+
+bench-caches: .venv/.ok ## measure how fast page caches serve requests, beside libCacheSim
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/cache_rps.py $(ARGS)
 
 bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)

@@ -35,8 +35,12 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
     The policy decides what to store before it is lost, and what to retrieve before a query is
     answered. The environment advances by itself while nothing is to be decided.
 
+    A table may hold a page cache instead: pages are requested. A hit is paid at once; at a miss the
+    page arrives, and only when there is no room for it a decision is asked.
+
     ## Action Space
-    `Discrete(2 + 3 * N + K)` with N = `num_slots` + 1 slot rows and K candidate rows:
+    `Discrete(2 + 3 * N + K)` with N = `num_slots` + 1 slot rows (or `shown_slots` + 2, where a
+    sample is shown) and K candidate rows:
 
     | first action | operation | legal |
     |---|---|---|

@@ -13,8 +13,8 @@ Two kinds of decision point. *Under pressure* a page has arrived that does not f
 last slot row and is the focus. *At a query* candidates are staged against the query, or against a
 page chosen with SEARCH, until YIELD answers and the evidence is paid.
 
-Three things are a use of a resident page: its retrieval, a query that ranks it first among the
-residents, and a SEARCH from it. The last tells a page retrieved just now from one that has been
+Four things are a use of a resident page: a hit, its retrieval, a query that ranks it first among
+the residents, and a SEARCH from it. The last tells a page retrieved just now from one that has been
 searched from, since the clock stands still within a query.
 
 A page that would not fit even an empty main context is truncated to the capacity on arrival.

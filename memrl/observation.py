@@ -30,7 +30,7 @@ FEATURES = (
     "tokens_share",  # size / capacity, in the unit of capacity
     "age",  # events since it came into main context / time_scale; 0 for candidates
     "since_last_use",  # events since its last use / time_scale; 0 for candidates
-    "uses",  # since it came in / 4: its retrieval, queries that rank it first, SEARCHes from it
+    "uses",  # since it came in / 4: hits; its retrieval, queries that rank it first, SEARCHes
     "written_ago",  # pages that arrived after it / time_scale
     "stored",  # archival holds a copy
     "retrieved",  # brought in for this query

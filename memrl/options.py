@@ -24,7 +24,8 @@ class RewardWeights:
     """What each reward term weighs; all are required, costs are stated as positive numbers.
 
     Attributes:
-        evidence: for the share of a query's needs in main context when it is answered.
+        evidence: for the share of a query's needs in main context when it is answered; in a page
+            cache for each hit, a requested page that is in main context.
         store, evict, retrieve, search, next: cost of one operation; `evict` is charged at queries,
             where eviction is the policy's own choice, never under pressure, where it is forced.
         tokens: cost of each token that RETRIEVE brings into main context.

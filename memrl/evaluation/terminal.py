@@ -162,8 +162,12 @@ def _what_was_played(played: Mapping[str, Any]) -> str:
     return (
         f"{played['workload']} ({source}), {cache['window_requests']} requests an episode; "
         f"capacity {paging['capacity']} {paging['unit']}, admission {paging['admission']}, "
-        f"shown slots {paging['shown_slots'] or 'all'}."
+        f"shown slots {_shown(paging['shown_slots'])}."
     )
+
+
+def _shown(shown_slots: int | None) -> str:
+    return "all" if shown_slots is None else f"{shown_slots} (rules and bound: all)"
 
 
 def _cluster_name(results: Mapping[str, Any]) -> str:
@@ -200,7 +204,7 @@ def _score(policy: Mapping[str, Any]) -> str:
 def _cache_row(policy: Mapping[str, Any]) -> list[str]:
     decisions = sum(policy["operations_per_question"].values())
     return [
-        _name(policy),
+        policy["name"],  # what rules see is in the footnote
         *_estimate(policy["hit_ratio"]),
         _score(policy),
         f"{decisions:.2f}",

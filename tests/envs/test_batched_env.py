@@ -279,8 +279,8 @@ def advance(env: BatchedPagingEnv, rng: np.random.Generator, steps: int) -> list
     return seen
 
 
-def test_saved_rows_can_be_continued_again(table: EpisodeTable) -> None:
-    env = make(table)
+def test_saved_rows_can_be_continued_again(any_table: EpisodeTable) -> None:
+    env = make(any_table)
     env.reset(seed=5)
     advance(env, np.random.default_rng(1), 25)
     saved = env.save(range(NUM_ENVS))
