@@ -130,6 +130,14 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path: Path) -> None:
         load_trace("t", tmp_path)
 
 
+def test_a_file_of_another_version_than_the_published_one_is_named(tmp_path: Path) -> None:
+    workload = read(tmp_path, "lirs/loop.trace.gz", b"1\n2\n")
+    assert workload.repairs == {
+        "files of another version than the published one: results do not compare": 1
+    }
+    assert not read(tmp_path, "lirs/mine.trace.gz", b"1\n2\n").repairs
+
+
 def test_a_missing_file_is_named_with_its_source_and_licence(tmp_path: Path) -> None:
     with pytest.raises(DataFileMissingError, match=r"cache_traces/lirs/t\.trace\.gz .*GPL-3\.0"):
         load_trace("lirs/t", tmp_path)
