@@ -13,7 +13,7 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test crash parity fuzz lint types format bench bench-gpu bench-train bench-stores bench-tables clean FORCE
+.PHONY: help train test crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-tables clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ crash: .venv/.ok ## kill writers of stores and memories 3,000 times and check wh
 
 parity: .venv/.ok ## play full-length episodes of data sets through both environments (needs MEMRL_DATA)
 	$(BIN)/python -m pytest tests/envs/test_batched_parity.py -m slow $(ARGS)
+
+caches: .venv/.ok ## count hits on published traces beside libCacheSim (needs MEMRL_DATA); let sb3's MaskablePPO learn to evict
+	$(BIN)/python -m pytest tests/policies/test_libcachesim.py tests/envs/test_sb3_cache.py -m slow $(ARGS)
 
 fuzz: .venv/.ok ## play 100,000 random function calls on the memory system, on lists and on SQLite
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/executor_fuzz.py --stores lists $(ARGS)
@@ -66,6 +69,9 @@ bench-train: .venv/.ok ## measure how fast gain regression and the group policy 
 
 bench-tables: .venv/.ok ## measure loading tables, and playing them in shards
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/tables.py $(ARGS)
+
+bench-caches: .venv/.ok ## measure how fast page caches serve requests, beside libCacheSim
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/cache_rps.py $(ARGS)
 
 bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)

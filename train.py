@@ -46,6 +46,7 @@ from memrl.distributed import Ranks
 from memrl.documents import Workload
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
+from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.lineup import Arena, Line, MakeGroup
 from memrl.evaluation.play import PagingGroup
 from memrl.evaluation.retrieval import ranking_recall
@@ -54,7 +55,7 @@ from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.launch import joined, pick_device, rank_label
 from memrl.learning import imitate, improve, policy_gradient
 from memrl.options import PagingOptions
-from memrl.policies.prior import PageScorer, fit_page_scorer
+from memrl.policies.prior import PageScorer, fit_page_scorer, unfitted_scorer
 from memrl.policy_gradient_config import Tier
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
@@ -140,6 +141,8 @@ def require_runnable(config: RunConfig, folder: Path, ranks: Ranks) -> None:
 def build_world(config: RunConfig, workload: Workload) -> tuple[Tables, PageScorer]:
     """Three tables with statistics of the training documents, and the page scorer of these."""
     tables = split_tables(workload, config.split, config.workload)
+    if tables.train.has_requests:  # pages without text
+        return tables, unfitted_scorer(tables.train)
     try:
         scorer, own_logits = fit_page_scorer(tables.train)
     except ValueError as error:
@@ -279,6 +282,8 @@ def score(
         *learned,
         *lineup.bound_lines(test.options),
     ]
+    if test.table.has_requests:
+        lines = cache_lines(test.options, learned, generator)
     contestants = []
     with progress_bar("choosing on validation", len(lines)) as advance:
         for line in lines:
@@ -297,14 +302,15 @@ def report(
     recalls: dict[str, dict[str, float]] | None = None,
 ) -> None:
     """Print the tables a paper would print, and store them."""
-    results = summary.summarize(entries, lineup.CONTROLS, run_settings(config))
+    controls = (*lineup.CONTROLS, *lineup.CACHE_CONTROLS)  # those that played
+    results = summary.summarize(entries, controls, run_settings(config))
     results |= {"ranking_recall": recalls} if recalls else {}
     terminal.print_table(results, title=f"{record.name}, held-out documents")
     terminal.print_paired(results)
     terminal.print_details(results)
     summary.write_entries(record.folder / "episodes.jsonl", entries)
     (record.folder / "results.md").write_text(terminal.markdown_table(results) + "\n")
-    record.log_table("results", terminal.COLUMNS, terminal.table_rows(results))
+    record.log_table("results", terminal.columns(results), terminal.table_rows(results))
     record.finish(results)
 
 

@@ -20,6 +20,7 @@ from envs.draws import EpisodeDraws
 from envs.lockstep import Observation
 from envs.spaces import observation_space
 from memrl.episode_log import EpisodeLog
+from memrl.identity import IDENTITY
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
@@ -148,7 +149,7 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
                 self._rows.begin(episodes.tolist())
             observation = self._rows.observation()
         self._is_running = True
-        return observation, _masks(observation)
+        return _told_apart(observation)
 
     def _checked(self, episodes: Any) -> Tensor:
         chosen = self._integers(episodes, "The option 'episodes'").long()
@@ -165,7 +166,8 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
             The observation; rewards (B,) float64; terminations and truncations (B,) bool, the
             latter all False; infos: `action_mask` (B, A) bool, `has_decision` (B,) bool,
             `reward_terms` (B, terms) float64 in the order of `reward_names`, `elapsed_events` (B,)
-            int64, `illegal` (B,) bool, and where a row has ended `final_obs` with `_final_obs` (B,)
+            int64, `illegal` (B,) bool, of a page cache what `memrl.identity` tells, (B, N) int64
+            each, and where a row has ended `final_obs` with `_final_obs` (B,)
             bool, the rows it holds for.
 
         Raises:
@@ -182,8 +184,11 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
             terms, terminated = result.reward_terms.clone(), result.terminated.clone()
             illegal, elapsed = result.illegal, result.elapsed_events.clone()
             observation, final = self._begin_next(terminated)
-        infos = {"reward_terms": terms, "elapsed_events": elapsed, "illegal": illegal}
-        infos |= _masks(observation) | final
+        if final:
+            final["final_obs"], _ = _told_apart(final["final_obs"])
+        infos = {"reward_terms": terms, "elapsed_events": elapsed, "illegal": illegal} | final
+        observation, told = _told_apart(observation)
+        infos |= told
         truncated = torch.zeros_like(terminated)
         return observation, terms.sum(dim=1), terminated, truncated, infos
 
@@ -227,11 +232,11 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
 
         Which episodes a row plays afterwards stays its own affair.
         """
-        return self._rows.restore(saved, rows)
+        return _told_apart(self._rows.restore(saved, rows))[0]
 
     def copy(self, source: Sequence[int] | Tensor, target: Sequence[int] | Tensor) -> Observation:
         """Make the target rows what the source rows are; see `EpisodeRows.copy`."""
-        return self._rows.copy(source, target)
+        return _told_apart(self._rows.copy(source, target))[0]
 
     # ------------------------------------------------------------------ views
 
@@ -248,6 +253,9 @@ class BatchedPagingEnv(gymnasium.vector.VectorEnv[Observation, Tensor, Tensor]):
         return self._rows.log(row)
 
 
-def _masks(observation: Observation) -> dict[str, Any]:
+def _told_apart(observation: Observation) -> tuple[Observation, dict[str, Any]]:
+    """The observation, and what infos tell of it: masks, decisions, identities of pages."""
+    told = {name: value for name, value in observation.items() if name in IDENTITY}
     mask = observation["action_mask"]
-    return {"action_mask": mask, "has_decision": mask[:, 1:].any(dim=1)}
+    infos = told | {"action_mask": mask, "has_decision": mask[:, 1:].any(dim=1)}
+    return {name: value for name, value in observation.items() if name not in told}, infos

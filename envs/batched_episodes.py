@@ -23,6 +23,7 @@ from memrl.memory.paging import EMPTY
 from memrl.observation import observe, observe_slots
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState, QueryTimetable, privileged_state
+from memrl.shown import shown_state
 from memrl.state import PagingState, TableTensors
 from memrl.table import EpisodeTable
 
@@ -215,7 +216,7 @@ class EpisodeRows:
         pages = torch.arange(self.table.max_pages, device=self.device)
         is_hit = pages < batch.num_hits[rows, None]
         return privileged_state(
-            batch.paging_state(rows),
+            shown_state(batch.paging_state(rows), self.options),
             self._timetable,
             batch.episode[rows],
             ranking=torch.where(is_hit, batch.ranking[rows], EMPTY),

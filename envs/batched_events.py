@@ -23,10 +23,12 @@ class EventTensors:
     Attributes:
         episode: (7, E) number, document, first page of the window, its row on the page axis, pages,
             events and preloaded pages of each episode.
-        event: (6, E, T+1) what happens at each clock: whether a query is asked, a page arrives, or
-            the episode is over; the page or query; the page or -1; the page's size in the unit of
-            capacity.
+        event: (6, E, T+1) what happens at each clock: whether a query is asked, a page that was
+            not seen before arrives, or the episode is over; the page or query; the page or -1; the
+            page's size in the unit of capacity. A page is requested as if it arrived.
         messages: (E, T+1) pages that arrive from this clock on before the next query, or the end.
+        requested: (E, T+1) the page that is requested at each clock, -1 for none; None in a table
+            without requests.
         page_size: (P,) size in the unit of capacity. page_tokens: (P,).
         size_before: (P+1,) sizes of all pages before a row of the page axis.
         needs: (Q, R) pages of the document, -1 padded. pays: (Q,) bool. category: (Q,).
@@ -37,6 +39,7 @@ class EventTensors:
     episode: Tensor
     event: Tensor
     messages: Tensor
+    requested: Tensor | None
     page_size: Tensor
     page_tokens: Tensor
     size_before: Tensor
@@ -71,7 +74,12 @@ class EventTensors:
         if cut is not None:  # a page larger than main context is truncated to it
             size = tokens = np.minimum(tokens, cut)
         first_row = table.page_offset[table.episode_document] + table.episode_first_page
-        asks, arrives, event = _events(table, first_row, size)
+        asks, comes, event = _events(table, first_row, size)
+        requested = None
+        if table.has_requests:  # then there are no messages
+            requested, messages = tensor(event[4]), np.zeros_like(event[4])
+        else:
+            messages = _run_lengths(comes)
         episode = [
             np.arange(table.num_episodes),
             table.episode_document,
@@ -84,7 +92,8 @@ class EventTensors:
         return cls(
             episode=tensor(np.stack(episode).astype(np.int64)),
             event=tensor(event),
-            messages=tensor(_run_lengths(arrives)),
+            messages=tensor(messages),
+            requested=requested,
             page_size=tensor(size),
             page_tokens=tensor(tokens),
             size_before=tensor(np.concatenate([[0], np.cumsum(size)])),
@@ -104,18 +113,21 @@ def _at_least_one(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _events(
     table: EpisodeTable, first_row: npt.NDArray[np.int64], page_size: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-    """Whether a query is asked and whether a page arrives, (E, T+1); and `EventTensors.event`."""
+    """Whether a query is asked and whether a page comes, (E, T+1); and `EventTensors.event`."""
     kind, index = (
         np.pad(array, ((0, 0), (0, 1))) for array in (table.event_kind, table.event_index)
     )
     happens = np.arange(kind.shape[1]) < table.episode_num_events[:, None]
-    asks, arrives = happens & (kind == Event.QUERY), happens & (kind == Event.MESSAGE)
+    asks, comes = happens & (kind == Event.QUERY), happens & (kind != Event.QUERY)
     event = np.zeros((6, *kind.shape), dtype=np.int64)
-    event[0], event[1], event[2] = asks, arrives, ~happens
     event[3] = np.where(happens, index, 0)
-    event[4] = np.where(arrives, index, EMPTY)
-    event[5] = page_size[first_row[:, None] + np.maximum(event[4], 0)] * arrives
-    return asks, arrives, event
+    page = event[4]
+    page[:] = np.where(comes, index, EMPTY)
+    # Pages are numbered as they arrive: one that is new has the highest number so far.
+    before = np.pad(np.maximum.accumulate(page, axis=1), ((0, 0), (1, 0)), constant_values=EMPTY)
+    event[0], event[1], event[2] = asks, comes & (page > before[:, :-1]), ~happens
+    event[5] = page_size[first_row[:, None] + np.maximum(page, 0)] * comes
+    return asks, comes, event
 
 
 def _run_lengths(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -121,10 +121,9 @@ class FixedShapePaging(EpisodeRows):
         """Report what the given rows, (B,) bool, have earned; rows that restarted keep theirs."""
         batch = self._process.batch
         rows = rows & ~self._terminated
-        self._paid += torch.where(rows[:, None], batch.reward_terms, 0.0)
+        self._paid += self._process.take_earned(rows)
         has_decided = rows & (self._decided_at >= 0)
         self._elapsed += torch.where(has_decided, batch.clock - self._decided_at, 0)
-        batch.reward_terms.copy_(torch.where(rows[:, None], 0.0, batch.reward_terms))
 
     def state(self) -> list[Tensor]:
         """Every tensor that `advance` changes; none of them is ever replaced by another."""

@@ -19,7 +19,8 @@ class BatchLog:
     """What happened in B episodes; changed in place. (B,) int64 where nothing else is said.
 
     Attributes:
-        operations: (B, len(Op)). illegal, tokens_retrieved, tokens_read: as in `EpisodeLog`.
+        operations: (B, len(Op)).
+        illegal, tokens_retrieved, tokens_read, requests, hits: as in `EpisodeLog`.
         query, category: (B, Q) queries of the document in the order in which they were asked.
         evidence: (B, Q) float64, NaN where it is not defined.
         absent, stored, staged, retrieved: (B, Q) numbers of needs: outside main context when the
@@ -31,6 +32,8 @@ class BatchLog:
     illegal: Tensor
     tokens_retrieved: Tensor
     tokens_read: Tensor
+    requests: Tensor
+    hits: Tensor
     query: Tensor
     category: Tensor
     evidence: Tensor
@@ -53,6 +56,8 @@ class BatchLog:
             illegal=zeros(),
             tokens_retrieved=zeros(),
             tokens_read=zeros(),
+            requests=zeros(),
+            hits=zeros(),
             query=zeros(max_queries),
             category=zeros(max_queries),
             evidence=zeros(max_queries, dtype=torch.float64),
@@ -98,4 +103,6 @@ class BatchLog:
             answers=answers,
             tokens_retrieved=int(self.tokens_retrieved[row]),
             tokens_read=int(self.tokens_read[row]),
+            requests=int(self.requests[row]),
+            hits=int(self.hits[row]),
         )

@@ -113,8 +113,7 @@ class BatchedPaging(EpisodeRows):
         self._process.play(self._op_of[action], self._argument_of[action], plays, illegal)
         terminated = self.running & batch.ended
         self.running = self.running & ~terminated
-        terms = batch.reward_terms.clone()
-        batch.reward_terms.zero_()
+        terms = self._process.take_earned()
         self._is_stale |= plays
         return GroupStep(terms, terminated, illegal, batch.clock - before)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from envs import batched_moves as moves
 from envs import batched_queries as queries
+from envs import batched_requests as requests
 from envs.batched_events import EventTensors
 from envs.batched_log import BatchLog
 from envs.batched_rows import Rows, RowSelector
@@ -22,6 +23,7 @@ from memrl.episode_log import REWARD_TERMS
 from memrl.masks import action_mask
 from memrl.memory.paging import EMPTY
 from memrl.options import PagingOptions
+from memrl.shown import shown_slots
 from memrl.state import TableTensors
 from memrl.table import EpisodeTable
 
@@ -56,7 +58,7 @@ class BatchedProcess:
         rounds: int | None = None,
     ) -> None:
         self.options = options
-        self.layout = ActionLayout((options.num_slots or 1) + 1, options.num_candidates)
+        self.layout = ActionLayout(options.num_rows, options.num_candidates)
         self._num_envs = num_envs
         self._device = device
         self._rounds = rounds
@@ -66,7 +68,7 @@ class BatchedProcess:
         archival = options.archival_capacity
         self.batch = EpisodeBatch(
             num_envs=num_envs,
-            num_rows=self.layout.num_rows,
+            num_rows=(options.num_slots or 1) + 1,
             num_candidates=self.layout.num_candidates,
             width=table.max_pages,
             archival_capacity=None if archival is None else int(archival),
@@ -124,6 +126,10 @@ class BatchedProcess:
             waiting: (B,) bool, rows without a decision whose forced YIELD is still to be played.
             between: called after each round of forced moves.
         """
+        slot = argument.clamp(max=self.layout.num_rows - 1)
+        if not self.options.shows_all:  # what was shown when the action was chosen
+            shown = shown_slots(self.batch.paging_state(), self.options)
+            slot = shown.gather(1, slot[:, None])[:, 0]
         self._note(op, plays & ~illegal, illegal)
         nexts, evicts, stores, searches, retrieves = (
             plays & (op == kind) for kind in range(1, len(Op))
@@ -131,7 +137,6 @@ class BatchedProcess:
         yields = plays & (op == _YIELD)
         if waiting is not None:
             yields = yields | waiting
-        slot = argument.clamp(max=self.layout.num_rows - 1)
         self._next(self._select(nexts))
         self._store(self._select(stores), slot)
         self._focus(self._select(searches), slot)
@@ -157,6 +162,25 @@ class BatchedProcess:
         self.batch.reward_terms[:, _TERM["cost/illegal"]] -= (
             self.options.reward.illegal * illegal.double()
         )
+
+    def take_earned(self, rows: Tensor | None = None) -> Tensor:
+        """Pay out what the given rows, (B,) bool (default: all), have earned; the others get 0.
+
+        Returns:
+            (B, len(REWARD_TERMS)) float64.
+        """
+        batch = self.batch
+        earned = batch.reward_terms.clone()
+        if self._events.requested is not None:  # in one product, whatever the steps in between
+            hits = batch.unpaid_hits.double()
+            earned[:, _TERM["evidence"]] += self.options.reward.evidence * hits
+        if rows is None:
+            batch.reward_terms.zero_()
+            batch.unpaid_hits.zero_()
+            return earned
+        batch.reward_terms.masked_fill_(rows[:, None], 0.0)
+        batch.unpaid_hits.masked_fill_(rows, 0)
+        return torch.where(rows[:, None], earned, 0.0)
 
     # ------------------------------------------------------------------ operations
 
@@ -226,12 +250,17 @@ class BatchedProcess:
             if between is not None:
                 between()
             rounds += 1
-            if rounds == self._rounds or (self._rounds is None and not yields.any()):
+            if rounds == self._rounds or (self._rounds is None and not self._goes_on(yields)):
                 self._search(asked, searches)  # what has to be staged is staged at once
                 yields = self._forced(asked | searches)
                 asked = searches = self._none
                 if self._rounds is not None or not yields.any():
                     return
+
+    def _goes_on(self, yields: Tensor) -> bool:
+        """Whether a row must yield, or an event of it is to happen; asks the device."""
+        waits = yields if self._events.requested is None else yields | self.batch.due
+        return bool(waits.any())
 
     def _round(self, yields: Tensor, waits: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
         """Play YIELD and let one event that matters happen; rows that ask, rows that must yield."""
@@ -270,9 +299,18 @@ class BatchedProcess:
         return rows.mask(self._num_envs, fits | is_past)
 
     def _advance(self, rows: Rows) -> Tensor:
-        """Let events happen until one is not a page that fits; (B,) bool: it is a query."""
+        """Let events happen until one is not a page that fits; (B,) bool: it is a query.
+
+        Requests may need another call for that; their rows are `due` then.
+        """
         if rows.is_empty:
             return self._none
+        if self._events.requested is not None:
+            batch = self.batch
+            requests.serve(batch, self.log, rows, self._events, self.options, self._select)
+            rows = self._select(rows.mask(self._num_envs, ~batch.due[rows.index]))
+            if rows.is_empty:
+                return self._none
         moves.let_in_what_fits(self.batch, rows, self._events, self.options)
         asks = moves.next_event(self.batch, rows, self._events, self.options)
         return rows.mask(self._num_envs, asks)
@@ -302,7 +340,8 @@ class BatchedProcess:
             mask = action_mask(batch.paging_state(rows.index), self.options)
             self.mask[rows.index] = mask
             has_choice = mask[:, 1:].any(dim=1)
-        return rows.mask(self._num_envs, ~has_choice & ~batch.ended[rows.index])
+        is_forced = ~has_choice & ~batch.ended[rows.index] & ~batch.due[rows.index]
+        return rows.mask(self._num_envs, is_forced)
 
     @property
     def has_choice(self) -> Tensor:

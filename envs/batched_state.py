@@ -48,10 +48,10 @@ class EpisodeBatch:
     Attributes:
         fixed: (7, B) what an episode starts with: its number `episode`, `first_row` of its window
             on the table's page axis, `num_events`, `num_preloaded`, and more.
-        counters: (10, B) what events and operations change, among them the `query` at hand;
+        counters: (11, B) what events and operations change, among them the `query` at hand;
             `num_hits`, the length of the present ranking; `result_page`, which K of it are shown;
             `pages_in` and `stores`, pages brought into main context and stored so far (those
-            preloaded are not among them).
+            preloaded are not among them); `unpaid_hits`, requests that main context met.
         flags: (5, B) bool: `ended`, the last event has been dealt with; `due`, the next event
             is to happen before anything else; and more.
         slots: (6, B, N) `slot_page` ... `slot_uses`. slot_retrieved: (B, N) bool.
@@ -85,6 +85,7 @@ class EpisodeBatch:
     result_page: Tensor = _part("counters", 7)
     pages_in: Tensor = _part("counters", 8)
     stores: Tensor = _part("counters", 9)
+    unpaid_hits: Tensor = _part("counters", 10)
     at_query: Tensor = _part("flags", 0)
     focus_is_query: Tensor = _part("flags", 1)
     ended: Tensor = _part("flags", 2)
@@ -114,7 +115,7 @@ class EpisodeBatch:
 
         limit = width if archival_capacity is None else min(archival_capacity, width)
         self.fixed = zeros(7, num_envs)
-        self.counters = zeros(10, num_envs)
+        self.counters = zeros(11, num_envs)
         self.flags = zeros(5, num_envs, dtype=torch.bool)
         self.slots = zeros(6, num_envs, num_rows)
         self.slot_retrieved = zeros(num_envs, num_rows, dtype=torch.bool)

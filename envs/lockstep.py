@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from envs.process import PagingProcess, Phase, options_for
-from memrl.actions import ActionLayout
+from memrl.actions import ActionLayout, Op
 from memrl.device_memory import RowMemory
 from memrl.episode_log import REWARD_TERMS, EpisodeLog
 from memrl.masks import action_mask
 from memrl.observation import observe, observe_slots
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState, QueryTimetable, privileged_state
+from memrl.shown import shown_slots, shown_state
 from memrl.state import PagingState, StateBuffer, TableTensors
 from memrl.table import EpisodeTable
 
@@ -85,15 +86,16 @@ class LockstepPaging:
         self.table = table
         self.options = options
         self.num_envs = num_envs
-        self.layout = ActionLayout((options.num_slots or 1) + 1, options.num_candidates)
+        self.layout = ActionLayout(options.num_rows, options.num_candidates)
         self._tensors = TableTensors.from_table(table)
         self._timetable = QueryTimetable.from_table(table)
         self._processes = [PagingProcess(table, options) for _ in range(num_envs)]
         self._buffer = StateBuffer(
-            num_envs, self.layout.num_rows, self.layout.num_candidates, table.max_pages
+            num_envs, (options.num_slots or 1) + 1, options.num_candidates, table.max_pages
         )
         self._mask = torch.zeros((num_envs, self.layout.num_actions), dtype=torch.bool)
         self._mask[:, 0] = True
+        self._slot_of_row = torch.zeros((num_envs, self.layout.num_rows), dtype=torch.int64)
         for row, process in enumerate(self._processes):  # rows that never run still have a state
             process.reset(0)
             process.write_state(self._buffer, row)
@@ -145,6 +147,8 @@ class LockstepPaging:
             if process.phase is Phase.END:
                 continue
             op, argument = self.layout.decode(actions[row])
+            if op in (Op.EVICT, Op.STORE, Op.SEARCH):
+                argument = int(self._slot_of_row[row, argument])
             if self._mask[row, actions[row]]:
                 process.apply(op, argument)
             else:
@@ -165,8 +169,10 @@ class LockstepPaging:
         while rows:
             for row in rows:
                 self._processes[row].write_state(self._buffer, row)
-            mask = action_mask(self._buffer.state(rows), self.options)
+            state = self._buffer.state(rows)
+            mask = action_mask(state, self.options)
             self._mask[rows] = mask
+            self._slot_of_row[rows] = shown_slots(state, self.options)
             has_choice = mask[:, 1:].any(dim=1).tolist()
             rows = [
                 row
@@ -257,7 +263,7 @@ class LockstepPaging:
                 process.ranking, dtype=torch.int64
             )
         return privileged_state(
-            self._buffer.state(chosen),
+            shown_state(self._buffer.state(chosen), self.options),
             self._timetable,
             torch.tensor([process.episode for process in processes]),
             ranking=ranking,

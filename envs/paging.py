@@ -13,6 +13,7 @@ from gymnasium import spaces
 from envs.lockstep import LockstepPaging, Observation
 from envs.render import render_ansi, render_rgb
 from envs.spaces import observation_space
+from memrl.identity import IDENTITY
 from memrl.memory.tokens import count_tokens, truncate
 from memrl.observation_text import observation_text
 from memrl.options import PagingOptions
@@ -34,8 +35,12 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
     The policy decides what to store before it is lost, and what to retrieve before a query is
     answered. The environment advances by itself while nothing is to be decided.
 
+    A table may hold a page cache instead: pages are requested. A hit is paid at once; at a miss the
+    page arrives, and only when there is no room for it a decision is asked.
+
     ## Action Space
-    `Discrete(2 + 3 * N + K)` with N = `num_slots` + 1 slot rows and K candidate rows:
+    `Discrete(2 + 3 * N + K)` with N = `num_slots` + 1 slot rows (or `shown_slots` + 2, where a
+    sample is shown) and K candidate rows:
 
     | first action | operation | legal |
     |---|---|---|
@@ -68,7 +73,8 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
     The sum of named terms, each also in `info["reward_terms"]`: `evidence` (share of a query's
     needs in main context when it is answered) and
     `cost/{store,evict,retrieve,search,next,tokens,illegal}`, on the step that causes them. What is
-    earned before the first decision is paid with the first step.
+    earned before the first decision is paid with the first step. In a page cache each request pays
+    evidence, all or nothing: whether main context holds the page.
 
     ## Starting State
     Empty memory. `reset(options={"episode": i})` plays episode i of the table; otherwise one is
@@ -79,6 +85,8 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
 
     ## Information
     `action_mask`, `reward_terms`, `elapsed_events` (events since the decision before), `illegal`.
+    Of a page cache also `handles` (random numbers that stay with the pages in the slot rows for one
+    episode), `sizes`, `time_in`, `last_use`, `uses`, all (N,) int64: see `memrl.identity`.
 
     ## Arguments
     `table`: the workload, an `EpisodeTable`. `options`: `PagingOptions`, or its fields as keywords.
@@ -133,9 +141,9 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
             episode = int(self.np_random.integers(self.table.num_episodes))
         if isinstance(episode, bool) or not isinstance(episode, numbers.Integral):
             raise ValueError(f"The option 'episode' is an integer, got {episode!r}.")
-        observation = _to_arrays(self._lockstep.reset([int(episode)]))
+        observation, told = _to_arrays(self._lockstep.reset([int(episode)]))
         self._is_running = True
-        return observation, {"action_mask": observation["action_mask"].copy()}
+        return observation, {"action_mask": observation["action_mask"].copy(), **told}
 
     def step(self, action: np.int64) -> tuple[ArrayObservation, float, bool, bool, dict[str, Any]]:
         """Play one action.
@@ -150,12 +158,13 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
         terms = dict(zip(self._lockstep.reward_names, result.reward_terms[0].tolist(), strict=True))
         terminated = bool(result.terminated[0])
         self._is_running = not terminated
-        observation = _to_arrays(result.observation)
+        observation, told = _to_arrays(result.observation)
         info = {
             "action_mask": observation["action_mask"].copy(),
             "reward_terms": terms,
             "elapsed_events": int(result.elapsed_events[0]),
             "illegal": bool(result.illegal[0]),
+            **told,
         }
         return observation, float(sum(terms.values())), terminated, False, info
 
@@ -188,9 +197,29 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
     def observation_text(self) -> str:
         """Render the observation for an LLM; see `memrl.observation_text`."""
         process = self._lockstep.process(0)
+        query = None
+        if process.query is not None:
+            row = int(self.table.query_offset[process.document]) + process.query
+            query = self.table.text.queries[row]
+        observation = {name: value[0] for name, value in self._lockstep.observation().items()}
+        pages = self._page_texts()
+        slot_texts = [pages[page] if page >= 0 else None for page in process.slot_pages()]
+        if self.table.has_requests:  # pages without text are told apart by their handles
+            handles = observation["handles"].tolist()
+            slot_texts = [f"page {handle}" if handle >= 0 else None for handle in handles]
+        return observation_text(
+            observation,
+            self.layout,
+            slot_texts=slot_texts,
+            candidate_texts=[pages[page] if page >= 0 else None for page in process.candidates()],
+            query_text=query,
+        )
+
+    def _page_texts(self) -> list[str]:
+        """Texts of the window's pages; one larger than main context is shown truncated to it."""
+        process = self._lockstep.process(0)
         window = self.table.episode_pages(process.episode)
-        # A page larger than main context counts as truncated to it, and is shown so.
-        pages = [
+        return [
             text if tokens == size else truncate(text, size, count_tokens, marker=CUT_MARKER)
             for text, tokens, size in zip(
                 self.table.text.pages[window],
@@ -199,26 +228,14 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
                 strict=True,
             )
         ]
-        query = None
-        if process.query is not None:
-            row = int(self.table.query_offset[process.document]) + process.query
-            query = self.table.text.queries[row]
-        observation = {name: value[0] for name, value in self._lockstep.observation().items()}
-        return observation_text(
-            observation,
-            self.layout,
-            slot_texts=[pages[page] if page >= 0 else None for page in process.slot_pages()],
-            candidate_texts=[pages[page] if page >= 0 else None for page in process.candidates()],
-            query_text=query,
-        )
 
     def privileged_state(self) -> PrivilegedState:
         """The one door to needs and future events: for clairvoyant policies, labels and reports."""
         return self._lockstep.privileged_state()
 
 
-def _to_arrays(observation: Observation) -> ArrayObservation:
-    """Drop the batch axis; the mask as int8, the dtype of `MultiBinary`."""
+def _to_arrays(observation: Observation) -> tuple[ArrayObservation, ArrayObservation]:
+    """Drop the batch axis; mask as int8, the dtype of `MultiBinary`; apart, what `info` tells."""
     arrays = {name: value[0].numpy().copy() for name, value in observation.items()}
     arrays["action_mask"] = arrays["action_mask"].astype(np.int8)
-    return arrays
+    return arrays, {name: arrays.pop(name) for name in IDENTITY if name in arrays}

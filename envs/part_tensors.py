@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import NamedTuple
 
@@ -41,6 +40,7 @@ class PartTensors(NamedTuple):
     @classmethod
     def room(cls, table: EpisodeTable, sizes: PartSizes, device: torch.device) -> PartTensors:
         """Room for a part of a table of these sizes, or smaller; all 0."""
+        has_requests = table.has_requests
         of_table, of_timetable, of_events = (
             {name: torch.zeros(shape, dtype=kind, device=device) for name, (shape, kind) in own}
             for own in (shapes.items() for shapes in _shapes(table, sizes))
@@ -48,9 +48,13 @@ class PartTensors(NamedTuple):
         happens = np.arange(table.event_kind.shape[1]) < table.episode_num_events[:, None]
         most_queries = (happens & (table.event_kind == Event.QUERY)).sum(axis=1).max()
         return cls(
-            TableTensors(**of_table),
+            TableTensors(**of_table, has_requests=has_requests),
             QueryTimetable(**of_timetable),
-            EventTensors(**of_events, max_queries=max(int(most_queries), 1)),
+            EventTensors(
+                **of_events,
+                max_queries=max(int(most_queries), 1),
+                **({} if has_requests else {"requested": None}),
+            ),
         )
 
     def tensors(self) -> dict[str, Tensor]:
@@ -111,25 +115,29 @@ def _shapes(table: EpisodeTable, sizes: PartSizes) -> tuple[_Shapes, _Shapes, _S
     lengths = {
         "query_offset": documents + 1,
         **dict.fromkeys(
-            ("page_offset", "page_count", "page_score_base", "query_score_base"), documents
+            ("page_offset", "page_count", "page_score_base", "query_score_base", "score_stride"),
+            documents,
         ),
         **dict.fromkeys(("dense", "lexical"), sizes.scores),
     }
     by_axis = {"page": pages, "query": sizes.queries}
     of_table: _Shapes = {}
-    for field in dataclasses.fields(TableTensors):
-        name, array = field.name, getattr(table, field.name)
+    for name in TableTensors.arrays():
+        array = getattr(table, name)
         length = lengths[name] if name in lengths else by_axis[name.partition("_")[0]]
         of_table[name] = ((length, *array.shape[1:]), torch.from_numpy(array[:0]).dtype)
     of_timetable: dict[str, tuple[int, ...]] = {
         "clock": (episodes, asked),
         "needs": (episodes, asked, needs),
         "route": (episodes, asked, route),
+        "next_request": (episodes, num_events - 1 if table.has_requests else 1),
     }
+    requested = {"requested": (episodes, num_events)} if table.has_requests else {}
     of_events: dict[str, tuple[int, ...]] = {
         "episode": (7, episodes),
         "event": (6, episodes, num_events),
         "messages": (episodes, num_events),
+        **requested,
         "page_size": (pages,),
         "page_tokens": (pages,),
         "size_before": (pages + 1,),

@@ -5,12 +5,16 @@ comes next. What an operation costs and what an answer earns is in `envs.scoring
 sees is in `memrl.observation`, what it may do in `memrl.masks`; both are computed from the state
 that `write_state` fills in. Gymnasium's interface is in `envs.paging`.
 
+A page cache is an episode of requests. A requested page that is resident is a hit: that is a use of
+it and is scored at once, and nothing is to be decided. Any other arrives as a message does, and
+again each time it is missed: pages come in by demand alone.
+
 Two kinds of decision point. *Under pressure* a page has arrived that does not fit; it waits in the
 last slot row and is the focus. *At a query* candidates are staged against the query, or against a
 page chosen with SEARCH, until YIELD answers and the evidence is paid.
 
-Three things are a use of a resident page: its retrieval, a query that ranks it first among the
-residents, and a SEARCH from it. The last tells a page retrieved just now from one that has been
+Four things are a use of a resident page: a hit, its retrieval, a query that ranks it first among
+the residents, and a SEARCH from it. The last tells a page retrieved just now from one that has been
 searched from, since the clock stands still within a query.
 
 A page that would not fit even an empty main context is truncated to the capacity on arrival.
@@ -41,7 +45,8 @@ def options_for(table: EpisodeTable, options: PagingOptions) -> PagingOptions:
         The options, with fractions resolved by this table unless they are resolved already.
 
     Raises:
-        ConfigurationError: if an episode preloads more pages than archival holds.
+        ConfigurationError: if an episode preloads more pages than archival holds, embeddings are to
+            be observed of a table that has none, or a sample of slots be shown of one with queries.
     """
     if not options.is_resolved:
         options = options.resolved(**table.medians())
@@ -51,6 +56,16 @@ def options_for(table: EpisodeTable, options: PagingOptions) -> PagingOptions:
             f"archival_capacity is {capacity}, but an episode of workload "
             f"{table.meta['workload']!r} begins with {preloaded} pages in archival: raise it, or "
             "set it to null for no limit."
+        )
+    if options.observe_embeddings and not table.page_embedding.shape[1]:
+        raise ConfigurationError(
+            f"observe_embeddings asks for what the pages of workload {table.meta['workload']!r} do "
+            "not have: leave it false."
+        )
+    if options.shown_slots is not None and not table.has_requests:
+        raise ConfigurationError(
+            f"shown_slots is for page caches; workload {table.meta['workload']!r} asks queries, at "
+            "which every slot counts: leave it null."
         )
     return options
 
@@ -137,8 +152,11 @@ class PagingProcess:
             if kind == Event.QUERY:
                 self._ask(index)
                 return
-            self.pages_arrived += 1
-            self.core.see(index, self._size(index))
+            if kind == Event.REQUEST and self._is_hit(index):
+                continue
+            if not self.core.was_seen(index):
+                self.pages_arrived += 1
+                self.core.see(index, self._size(index))
             if not self.core.fits(index):
                 self.phase = Phase.PRESSURE
                 self._begin_decision(arriving=index, query=None)
@@ -148,6 +166,14 @@ class PagingProcess:
         self.phase = Phase.END
         self._begin_decision(arriving=EMPTY, query=None)
         self.operations_used = self.options.operation_budget
+
+    def _is_hit(self, page: int) -> bool:
+        """Score a request; whether main context holds the page, which is a use of it."""
+        is_hit = self.core.is_resident(page)
+        self.score.request(is_hit=is_hit)
+        if is_hit:
+            self.core.touch(page)
+        return is_hit
 
     def _begin_decision(self, *, arriving: int, query: int | None) -> None:
         self.arriving = arriving

@@ -102,6 +102,11 @@ def _results(process: PagingProcess) -> str:
 
 def _footer(process: PagingProcess) -> str:
     log, core = process.log, process.core
+    if log.requests:
+        return (
+            f"requests {log.requests} | hit ratio {log.hits / log.requests:.2f} | "
+            f"evictions {core.counts.pages_out}"
+        )
     paid = [answer.evidence for answer in log.answers if answer.evidence is not None]
     recall = f"{sum(paid) / len(paid):.2f}" if paid else "-"
     operations = ", ".join(

@@ -37,6 +37,7 @@ class EpisodeScore:
         self._document = int(table.episode_document[episode])
         self._weights = weights
         self._terms = np.zeros(len(REWARD_TERMS))
+        self._hits = 0  # not paid yet
         self._absent: list[int] = []  # needs outside main context when the query was asked
         self._absent_stored = 0
         self._absent_staged: set[int] = set()
@@ -48,7 +49,8 @@ class EpisodeScore:
     def take_terms(self) -> npt.NDArray[np.float64]:
         """Return the reward terms, (len(REWARD_TERMS),), earned since the last call; clear them."""
         terms = self._terms
-        self._terms = np.zeros(len(REWARD_TERMS))
+        terms[_TERM["evidence"]] += self._weights.evidence * self._hits
+        self._terms, self._hits = np.zeros(len(REWARD_TERMS)), 0
         return terms
 
     # ------------------------------------------------------------------ operations
@@ -68,7 +70,13 @@ class EpisodeScore:
         self.log.illegal += 1
         self.charge("illegal")
 
-    # ------------------------------------------------------------------ queries
+    # ------------------------------------------------------------------ requests and queries
+
+    def request(self, *, is_hit: bool) -> None:
+        """A page is requested: it is evidence in whole when it is in main context, else none."""
+        self.log.requests += 1
+        self.log.hits += is_hit
+        self._hits += is_hit
 
     def ask(
         self,

@@ -113,6 +113,11 @@ class Session:
         page_size: int = DEFAULT_PAGE_SIZE,
         max_heartbeats: int = MAX_HEARTBEATS,
     ) -> None:
+        if table.has_requests:
+            raise ConfigurationError(
+                f"The pages of workload {table.meta['workload']!r} have no text: a live memory has "
+                "nothing to hold; play it with PagingEnv."
+            )
         if lexical_hash(statistics) != table.meta["lexical_sha256"]:
             raise ConfigurationError(
                 "The lexical statistics are not those that the table was built with: pass the ones "

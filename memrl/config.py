@@ -89,15 +89,48 @@ class NestedKvConfig:
 
 
 @dataclass(frozen=True)
+class PageCacheConfig:
+    """Page caches.
+
+    Attributes:
+        source: "generated" (needs no data), or "trace": a file below `cache_traces/`.
+        trace: name of the file, such as "lirs/loop" or "cloudPhysicsIO".
+        kinds: kinds of generated streams; see `envs.workloads.page_cache`.
+        streams_per_kind: streams of each. num_requests, num_pages: of a generated stream.
+        most_tokens: largest size of a generated page, where capacity counts tokens.
+        window_requests: consecutive requests of a stream that make an episode.
+        seed: of the generator; the data stays the same for all training seeds.
+    """
+
+    source: Literal["generated", "trace"] = "generated"
+    trace: str = "lirs/loop"
+    kinds: tuple[Literal["zipf", "loop", "scan", "shift"], ...] = ("zipf", "loop", "scan", "shift")
+    streams_per_kind: int = 12
+    num_requests: int = 3000
+    num_pages: int = 100
+    most_tokens: int = 16
+    window_requests: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what no stream could be made of."""
+        at_least(self, 1, "streams_per_kind", "num_requests", "most_tokens", "window_requests")
+        at_least(self, 8, "num_pages")
+        if not self.kinds:
+            raise ValueError("kinds must name at least one kind of streams.")
+
+
+@dataclass(frozen=True)
 class WorkloadConfig:
     """Which documents, and how they become episodes.
 
     Attributes:
-        name: "chat" (generated, needs no data), "locomo", "nested_kv", "document_qa" or "babi". In
-            the last three an episode is a whole document, so that `ask`, `window_pages`,
-            `max_queries` and the numbers of episodes do not apply: of "nested_kv" and "document_qa"
-            all pages are in archival before the question, of "babi" each question is asked where
-            the story asks it.
+        name: "chat" (generated, needs no data), "locomo", "nested_kv", "document_qa", "babi" or
+            "page_cache". Of "nested_kv", "document_qa" and "babi" an episode is a whole document,
+            so that `ask`, `window_pages`, `max_queries` and the numbers of episodes do not apply:
+            of the first two all pages are in archival before the question, of "babi" each question
+            is asked where the story asks it. Of "page_cache" episodes are windows of requests, and
+            `ask`, `window_pages` and `max_queries` do not apply.
         data_dir: folder laid out like the public data sets; None for the variable MEMRL_DATA.
         ask: "interleaved": each question at a random time after its evidence; "end": all of them
             after the last page of the window.
@@ -111,9 +144,10 @@ class WorkloadConfig:
         nested_kv: parameters of nested key-value retrieval.
         document_qa: parameters of question answering over documents.
         babi: which of the bAbI tasks.
+        page_cache: parameters of page caches.
     """
 
-    name: Literal["chat", "locomo", "nested_kv", "document_qa", "babi"] = "chat"
+    name: Literal["chat", "locomo", "nested_kv", "document_qa", "babi", "page_cache"] = "chat"
     data_dir: str | None = None
     ask: Literal["interleaved", "end"] = "interleaved"
     window_pages: int = 150
@@ -129,6 +163,7 @@ class WorkloadConfig:
     nested_kv: NestedKvConfig = field(default_factory=NestedKvConfig)
     document_qa: DocumentQaConfig = field(default_factory=DocumentQaConfig)
     babi: BabiConfig = field(default_factory=BabiConfig)
+    page_cache: PageCacheConfig = field(default_factory=PageCacheConfig)
 
     def __post_init__(self) -> None:
         """Refuse sizes that leave nothing to play."""
@@ -144,12 +179,13 @@ class SplitConfig:
         kind: "fractions": a seeded shuffle cut at the fractions. "leave_one_out": document `fold`
             is the test set, the next one the validation set, all others train. "published": what
             the source sets aside for testing is the test set, `validation_frac` of the rest
-            validates.
-        validation_frac, test_frac: shares of documents.
+            validates. "halves": the first half of every stream of requests trains, but for the
+            last `validation_frac` of it, which validates, and the second half tests.
+        validation_frac, test_frac: shares of documents, or of the first halves.
         fold: which document is left out.
     """
 
-    kind: Literal["fractions", "leave_one_out", "published"] = "fractions"
+    kind: Literal["fractions", "leave_one_out", "published", "halves"] = "fractions"
     validation_frac: float = 0.15
     test_frac: float = 0.3
     fold: int = 0
@@ -314,6 +350,7 @@ class RunConfig:
             raise ValueError(f"device must be auto, cpu, cuda or cuda:<k>, got {self.device!r}.")
         if self.workload.name == "nested_kv":
             self._check_chains()
+        self._check_requests()
         if self.folds and self.if_used == "number":
             raise ValueError(
                 "folds are runs of their own and are not numbered: add --if_used refuse, and "
@@ -333,6 +370,27 @@ class RunConfig:
             raise ValueError(
                 "paging.observe_embeddings adds arrays that the network of train.py does not read: "
                 "leave it false here, and use it with PagingEnv."
+            )
+
+    def _check_requests(self) -> None:
+        """Refuse splits and scopes that do not fit the workload."""
+        is_cache, halves = self.workload.name == "page_cache", self.split.kind == "halves"
+        if halves and not is_cache:
+            raise ValueError(
+                "split.kind halves divides streams of requests in time: it is for "
+                f"workload.name page_cache, not {self.workload.name}."
+            )
+        if is_cache and self.workload.page_cache.source == "trace" and not halves:
+            raise ValueError(
+                "one trace is one stream and cannot be divided by streams: give --split.kind "
+                "halves."
+            )
+        if is_cache and halves and self.folds:
+            raise ValueError("folds leave streams out, and split.kind halves divides each of them.")
+        if is_cache and self.paging.evict_scope != "any":
+            raise ValueError(
+                "a page cache under paging.evict_scope victim is FIFO and has nothing to learn: "
+                "give --paging.evict_scope any."
             )
 
     def _check_chains(self) -> None:

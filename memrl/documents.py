@@ -12,6 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+import numpy as np
+import numpy.typing as npt
+
 
 class PageKind(IntEnum):
     """What a page is made of; a surface feature of the observation."""
@@ -137,18 +140,59 @@ class Episode:
     num_preloaded: int = 0
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RequestStream:
+    """What is requested of a page cache, in order; the pages have no text.
+
+    Attributes:
+        stream_id: name of the stream: one cluster of statistics.
+        pages: (T,) int32, the page of each request, numbered from 0 by first request.
+        page_tokens: (P,) int64, size of each page, 1 or more.
+        page_ids: (P,) their names in the source; for reports only.
+        kind: what kind of requests these are ("loop", "trace"), for tables by kind.
+    """
+
+    stream_id: str
+    pages: npt.NDArray[np.int32]
+    page_tokens: npt.NDArray[np.int64]
+    page_ids: tuple[str, ...]
+    kind: str
+
+    def __len__(self) -> int:
+        """Requests."""
+        return len(self.pages)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestWindow:
+    """An episode of a page cache: consecutive requests of a stream.
+
+    Attributes:
+        stream: index of the stream in its list.
+        first_request, num_requests: which of its requests.
+        cluster: name of the cluster of statistics; None for the stream's.
+    """
+
+    stream: int
+    first_request: int
+    num_requests: int
+    cluster: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Documents with their provenance.
+    """Documents, or streams of requests, with their provenance.
 
     Attributes:
         name: short name ("locomo", "chat").
         documents: the documents.
         provenance: where the data comes from: file names, sha256, generator parameters; JSON-able.
         repairs: what a loader mended or dropped, as `description -> count`; printed by programs.
+        streams: the streams of a page cache, which has no documents.
     """
 
     name: str
     documents: tuple[Document, ...]
     provenance: dict[str, object] = field(default_factory=dict)
     repairs: dict[str, int] = field(default_factory=dict)
+    streams: tuple[RequestStream, ...] = ()

@@ -52,6 +52,7 @@ class EpisodeLog:
         illegal: illegal actions. answers: one record a query.
         tokens_retrieved: tokens that RETRIEVE brought into main context.
         tokens_read: tokens in main context, summed over answered queries.
+        requests: pages requested. hits: of these, pages that were in main context.
     """
 
     operations: dict[Op, int] = field(default_factory=lambda: dict.fromkeys(Op, 0))
@@ -59,3 +60,5 @@ class EpisodeLog:
     answers: list[AnsweredQuery] = field(default_factory=list)
     tokens_retrieved: int = 0
     tokens_read: int = 0
+    requests: int = 0
+    hits: int = 0

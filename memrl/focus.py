@@ -23,13 +23,13 @@ def page_scores(
         bool, whether the focus names the page's speaker.
     """
     document = state.document
-    doc_pages = table.page_count[document]
+    stride = table.score_stride[document]
     page_focus = torch.where(state.focus_is_query, 0, state.focus) + state.first_page
     query_focus = torch.where(state.focus_is_query, state.focus, 0)
     base = torch.where(
         state.focus_is_query,
-        table.query_score_base[document] + query_focus * doc_pages,
-        table.page_score_base[document] + page_focus * doc_pages,
+        table.query_score_base[document] + query_focus * stride,
+        table.page_score_base[document] + page_focus * stride,
     )
     return _look_up(state, table, base, focus_names(state, table), page)
 
@@ -48,7 +48,7 @@ def scores_between_pages(
         The same, (B, N, R).
     """
     document, first = state.document[:, None], state.first_page[:, None]
-    base = table.page_score_base[document] + (first + focus) * table.page_count[document]
+    base = table.page_score_base[document] + (first + focus) * table.score_stride[document]
     names = table.page_names[table.page_offset[document] + first + focus]
     return _look_up(state, table, base, names, page[:, None])
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from memrl.options import PagingOptions
+from memrl.shown import shown_state
 from memrl.state import PagingState
 
 
@@ -23,11 +24,12 @@ def action_mask(state: PagingState, options: PagingOptions) -> Tensor:
     Returns:
         (B, A) bool, in the order of `memrl.actions.ActionLayout`.
     """
+    retrieve, needs_eviction = _retrievable(state, options)
+    state = shown_state(state, options)
     occupied = state.slot_page >= 0  # (B, N)
     is_arriving = torch.zeros_like(occupied)
     is_arriving[:, -1] = True
     at_query = state.at_query[:, None]
-    retrieve, needs_eviction = _retrievable(state, options)
 
     evict = torch.zeros_like(occupied)
     if options.evict_scope == "any":

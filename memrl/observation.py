@@ -4,8 +4,9 @@
 it into what a policy may see. Needs, future events, gold answers and source ids are in neither. The
 legal actions are in `memrl.masks`.
 
-Axes: B episodes, N slot rows (`num_slots` + 1, the last one shows the arriving page), K candidate
-rows, W pages of the longest window, F = len(FEATURES), G = len(GLOBALS).
+Axes: B episodes, N slot rows (those of `memrl.shown`, usually `num_slots` + 1; the last one shows
+the arriving page), K candidate rows, W pages of the longest window, F = len(FEATURES), G =
+len(GLOBALS).
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import torch
 from torch import Tensor
 
 from memrl.focus import focus_page_row, of_query_focus, page_scores, resident_pages
+from memrl.identity import identity
 from memrl.memory.paging import EMPTY
 from memrl.memory.scores import SCORE_SCALE
 from memrl.options import PagingOptions
+from memrl.shown import shown_state
 from memrl.state import PagingState, TableTensors
 from memrl.table import QUERY_SURFACE, SURFACE
 
@@ -27,7 +30,7 @@ FEATURES = (
     "tokens_share",  # size / capacity, in the unit of capacity
     "age",  # events since it came into main context / time_scale; 0 for candidates
     "since_last_use",  # events since its last use / time_scale; 0 for candidates
-    "uses",  # since it came in / 4: its retrieval, queries that rank it first, SEARCHes from it
+    "uses",  # since it came in / 4: hits; its retrieval, queries that rank it first, SEARCHes
     "written_ago",  # pages that arrived after it / time_scale
     "stored",  # archival holds a copy
     "retrieved",  # brought in for this query
@@ -90,19 +93,21 @@ def observe(
         compact: give `COMPACT_FEATURES` in float16, a third of the bytes.
 
     Returns:
-        `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G).
+        `slots` (B, N, F), `candidates` (B, K, F), `globals` (B, G); and, of a page cache, what
+        `memrl.identity` tells beside them.
     """
-    num_rows = state.slot_page.shape[1]
+    shown = shown_state(state, options)
+    num_rows = shown.slot_page.shape[1]
     names = COMPACT_FEATURES if compact else FEATURES
-    rows = _row_features(_all_rows(state), state, table, options, names)
+    rows = _row_features(_all_rows(shown), state, table, options, names)
     observation = {
         "slots": rows[:, :num_rows],
         "candidates": rows[:, num_rows:],
         "globals": _global_features(state, table, options),
     }
     if compact:
-        return {name: values.half() for name, values in observation.items()}
-    return observation
+        observation = {name: values.half() for name, values in observation.items()}
+    return observation | identity(shown) if table.has_requests else observation
 
 
 def observe_slots(
@@ -118,7 +123,9 @@ def observe_slots(
         `slots` (B, n, F), `candidates` (B, 0, F), `globals` (B, G); each equal to that part of
         what `observe` gives.
     """
-    rows = _row_features(_some_slots(state, slot), state, table, options, FEATURES)
+    rows = _row_features(
+        _some_slots(shown_state(state, options), slot), state, table, options, FEATURES
+    )
     return {
         "slots": rows,
         "candidates": rows[:, :0],

@@ -11,7 +11,7 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Unit = Literal["pages", "tokens"]
 Scope = Literal["victim", "any"]
@@ -24,7 +24,8 @@ class RewardWeights:
     """What each reward term weighs; all are required, costs are stated as positive numbers.
 
     Attributes:
-        evidence: for the share of a query's needs in main context when it is answered.
+        evidence: for the share of a query's needs in main context when it is answered; in a page
+            cache for each hit, a requested page that is in main context.
         store, evict, retrieve, search, next: cost of one operation; `evict` is charged at queries,
             where eviction is the policy's own choice, never under pressure, where it is forced.
         tokens: cost of each token that RETRIEVE brings into main context.
@@ -95,6 +96,8 @@ class PagingOptions:
         evict_fraction: share of `capacity` that YIELD under pressure leaves free at least; 0
             evicts just until the arriving page fits, .5 is MemGPT's queue (arXiv 2310.08560v2,
             section 2.2).
+        shown_slots: of a page cache with more slots, show a policy the victim and a random sample
+            of so many others at each decision (`memrl.shown`); None shows all slots.
         operation_budget: operations per decision point after which only YIELD is legal.
         time_scale: events that the observation's ages and times are divided by.
         observe_embeddings: add page and focus embeddings to the observation (studies only).
@@ -112,6 +115,7 @@ class PagingOptions:
     evict_scope: Scope = "victim"
     admission: Literal["forced", "optional"] = "forced"
     evict_fraction: float = 0.0
+    shown_slots: int | None = None
     operation_budget: int = 16
     time_scale: float = 100.0
     observe_embeddings: bool = False
@@ -127,16 +131,13 @@ class PagingOptions:
         _check_limit("capacity", self.capacity, least=1)
         if self.archival_capacity is not None:
             _check_limit("archival_capacity", self.archival_capacity, least=0)
-        if self.num_slots is not None and (not _is_integer(self.num_slots) or self.num_slots < 1):
-            raise ValueError(
-                f"num_slots must be an integer of at least 1, or None, got {self.num_slots!r}."
-            )
+        for name in ("num_slots", "shown_slots"):
+            if getattr(self, name) is not None:
+                _check_count(name, getattr(self, name), least=1, instead=", or None")
         if not 0 <= self.evict_fraction < 1:
             raise ValueError(f"evict_fraction must lie in [0, 1), got {self.evict_fraction}.")
         for name, least in (("num_candidates", 0), ("operation_budget", 1)):
-            value = getattr(self, name)
-            if not _is_integer(value) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+            _check_count(name, getattr(self, name), least=least)
         if not 0 < self.time_scale < math.inf:
             raise ValueError(f"time_scale must be finite and above 0, got {self.time_scale}.")
 
@@ -176,6 +177,16 @@ class PagingOptions:
             and not isinstance(self.archival_capacity, float)
         )
 
+    @property
+    def shows_all(self) -> bool:
+        """Whether every slot has a row; resolved options only."""
+        return self.shown_slots is None or self.shown_slots + 1 >= (self.num_slots or 1)
+
+    @property
+    def num_rows(self) -> int:
+        """N: slot rows, the row of the arriving page among them; resolved options only."""
+        return 1 + ((self.num_slots or 1) if self.shows_all else 1 + (self.shown_slots or 0))
+
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "unit": get_args(Unit),
@@ -197,6 +208,11 @@ def _check_limit(name: str, value: int | float, *, least: int) -> None:
         )
     if value < least and not isinstance(value, float):
         raise ValueError(f"{name} must be at least {least}, got {value}.")
+
+
+def _check_count(name: str, value: Any, *, least: int, instead: str = "") -> None:
+    if not _is_integer(value) or value < least:
+        raise ValueError(f"{name} must be an integer of at least {least}{instead}, got {value!r}.")
 
 
 def _is_integer(value: object) -> bool:

@@ -1,7 +1,7 @@
 """What only clairvoyant policies, training labels and reports may see.
 
-Written once, with a leading batch axis, from the table's timetable of queries; environments add
-what their search has ranked.
+Written once, with a leading batch axis, from the table's timetable of queries and requests;
+environments add what their search has ranked.
 """
 
 from __future__ import annotations
@@ -22,17 +22,20 @@ from memrl.table import EpisodeTable, Event
 
 @dataclass(frozen=True)
 class QueryTimetable:
-    """When each episode asks what; only queries that pay evidence.
+    """When each episode asks or requests what; only queries that pay evidence.
 
     Attributes:
         clock: (E, Q) int64, value of the clock when the query is asked, 0 for none.
         needs: (E, Q, R) int64, pages of the window that it needs, -1 padded.
         route: (E, Q, R2) int64, pages of the window that lead to them, in order, -1 padded.
+        next_request: (E, T) int64, value of the clock when the page that each event requests is
+            requested again, 0 for never; (E, 1) zeros in a table without requests.
     """
 
     clock: Tensor
     needs: Tensor
     route: Tensor
+    next_request: Tensor
 
     @classmethod
     def from_table(cls, table: EpisodeTable, device: torch.device | str = "cpu") -> QueryTimetable:
@@ -56,7 +59,10 @@ class QueryTimetable:
             return on_device(rows, device)
 
         return cls(
-            on_device(clock, device), in_window(table.query_needs), in_window(table.query_route)
+            on_device(clock, device),
+            in_window(table.query_needs),
+            in_window(table.query_route),
+            on_device(_next_requests(table), device),
         )
 
 
@@ -76,9 +82,32 @@ def paying_queries(
     return episode[pays], event[pays], query[pays]
 
 
-def scored_queries(table: EpisodeTable) -> npt.NDArray[np.int64]:
+def num_paying_queries(table: EpisodeTable) -> npt.NDArray[np.int64]:
     """(E,) queries of each episode that pay evidence."""
     return np.bincount(paying_queries(table)[0], minlength=table.num_episodes)
+
+
+def num_scored(table: EpisodeTable) -> npt.NDArray[np.int64]:
+    """(E,) what each episode is scored by: queries that pay evidence, and requests, which all do.
+
+    The same as `memrl.evaluation.play.EpisodeRecord.num_scored`.
+    """
+    happens = np.arange(table.event_kind.shape[1]) < table.episode_num_events[:, None]
+    requests = (happens & (table.event_kind == Event.REQUEST)).sum(axis=1)
+    return np.asarray(num_paying_queries(table) + requests, dtype=np.int64)
+
+
+def _next_requests(table: EpisodeTable) -> npt.NDArray[np.int64]:
+    """`QueryTimetable.next_request`."""
+    if not table.has_requests:
+        return np.zeros((table.num_episodes, 1), dtype=np.int64)
+    again = np.zeros(table.event_kind.shape, dtype=np.int64)
+    for row, kinds, index in zip(again, table.event_kind, table.event_index, strict=True):
+        events = np.flatnonzero(kinds == Event.REQUEST)
+        order = events[np.argsort(index[events], kind="stable")]  # by page, then by time
+        is_same = index[order[:-1]] == index[order[1:]]
+        row[order[:-1][is_same]] = order[1:][is_same] + 1
+    return again
 
 
 @dataclass(frozen=True)
@@ -86,7 +115,7 @@ class PrivilegedState:
     """The hidden truth at B decision points; pages are indices within each episode's window.
 
     Attributes:
-        state: what the observation is made from.
+        state: what the rows of the observation are made from (`memrl.shown`).
         needs: (B, R) pages that the query at hand needs, -1 padded; all -1 when it pays no
             evidence.
         route: (B, R2) pages that lead to them, in order, -1 padded; all -1 without any.
@@ -95,6 +124,8 @@ class PrivilegedState:
         ranking: (B, W) all hits of the present staging, best first, -1 padded.
         result_page: (B,) which K of the ranking are shown.
         stores: (B,) pages stored so far.
+        next_request: (B, N) events from now until the page of each slot row is requested, 0 for
+            never.
     """
 
     state: PagingState
@@ -105,6 +136,7 @@ class PrivilegedState:
     ranking: Tensor
     result_page: Tensor
     stores: Tensor
+    next_request: Tensor
 
     def rows(self, index: Tensor) -> PrivilegedState:
         """Select episodes; index is (M,) int64."""
@@ -128,7 +160,8 @@ def privileged_state(
     """Look up present and later needs.
 
     Args:
-        state: B episodes. episode: (B,) int64, their numbers in the timetable's table.
+        state: B episodes, as they are shown.
+        episode: (B,) int64, their numbers in the timetable's table.
         timetable: of that table, on the same device.
         ranking, result_page, stores: as in `PrivilegedState`.
     """
@@ -150,4 +183,13 @@ def privileged_state(
         ranking=ranking,
         result_page=result_page,
         stores=stores,
+        next_request=_requested_in(state, timetable, episode),
     )
+
+
+def _requested_in(state: PagingState, timetable: QueryTimetable, episode: Tensor) -> Tensor:
+    """`PrivilegedState.next_request`: each request is a use, so the latest use tells the next."""
+    event = (state.slot_last_use - 1).clamp(min=0, max=timetable.next_request.shape[1] - 1)
+    clock = timetable.next_request[episode[:, None], event]
+    is_known = (state.slot_page != EMPTY) & (clock > 0)
+    return torch.where(is_known, clock - state.clock[:, None], 0)

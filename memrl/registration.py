@@ -13,6 +13,7 @@ IDS = {
     "memrl/Conversation-v0": "memrl.registration:make_conversation",
     "memrl/NestedKV-v0": "memrl.registration:make_nested_kv",
     "memrl/DocumentQA-v0": "memrl.registration:make_document_qa",
+    "memrl/PageCache-v0": "memrl.registration:make_page_cache",
 }
 
 
@@ -73,6 +74,26 @@ def make_document_qa(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any
         defaults = {"capacity": 2, "archival_capacity": None}
         kwargs = defaults | {"num_candidates": 4, "staging": "hybrid"} | kwargs
     return _make(table, "example_document_qa_table", kwargs)
+
+
+def make_page_cache(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """Make a `PagingEnv` over a page cache.
+
+    Unless `options` are given, the cache holds 16 pages of one size and the policy chooses which
+    one leaves; nothing can be stored or retrieved. Single fields can be given instead, such as
+    `admission="optional"`, or `unit="tokens"` with a `capacity` in tokens.
+
+    Args:
+        table: an `EpisodeTable`; None for a few generated streams of requests, which need no data.
+        kwargs: arguments of `PagingEnv`: `options` or its fields, `render_mode`.
+
+    Raises:
+        TypeError: if `table` is something else, such as a path, or an argument is unknown.
+    """
+    if kwargs.get("options") is None:
+        defaults: dict[str, Any] = {"capacity": 16, "archival_capacity": 0, "num_candidates": 0}
+        kwargs = defaults | {"evict_scope": "any"} | kwargs
+    return _make(table, "example_page_cache_table", kwargs)
 
 
 def _make(table: Any, example: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:

@@ -19,13 +19,18 @@ from memrl.table import EpisodeTable
 
 @dataclass(frozen=True)
 class TableTensors:
-    """The arrays of an `EpisodeTable` that observing and ranking need, on one device."""
+    """The arrays of an `EpisodeTable` that observing and ranking need, on one device.
+
+    Attributes:
+        has_requests: as in `EpisodeTable`.
+    """
 
     page_offset: Tensor
     page_count: Tensor
     query_offset: Tensor
     page_score_base: Tensor
     query_score_base: Tensor
+    score_stride: Tensor
     page_tokens: Tensor
     page_surface: Tensor
     page_speaker: Tensor
@@ -35,16 +40,23 @@ class TableTensors:
     query_names: Tensor
     dense: Tensor
     lexical: Tensor
+    has_requests: bool
 
     @classmethod
     def from_table(cls, table: EpisodeTable, device: torch.device | str = "cpu") -> TableTensors:
         """What is needed: on the CPU the table's own arrays, elsewhere copies, made once."""
 
         def make(place: torch.device) -> TableTensors:
-            names = [field.name for field in dataclasses.fields(cls)]
-            return cls(**{name: on_device(getattr(table, name), place) for name in names})
+            arrays = {name: on_device(getattr(table, name), place) for name in cls.arrays()}
+            return cls(**arrays, has_requests=table.has_requests)
 
         return made_once(table, device, cls.__name__, make)
+
+    @classmethod
+    def arrays(cls) -> tuple[str, ...]:
+        """Names of the arrays."""
+        names = (field.name for field in dataclasses.fields(cls))
+        return tuple(name for name in names if name != "has_requests")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ Axes: D documents, P pages and Q queries over all documents, E episodes, T event
 episode, R needs of the neediest query, R2 pages of the longest route. Pages of a document are
 stored one after the other, so page i of document d is row `page_offset[d] + i`; the score of a
 focus against it is `dense[score_base + i]` with `score_base` from `focus_score_base`. Documents
-that ask about the same pages (a corpus) share their rows and the page x page scores.
+that ask about the same pages (a corpus) share their rows and the page x page scores. The pages of a
+page cache have no text and no scores: all their foci share one row of zeros.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import numpy.typing as npt
 
 from memrl.table_file import TableError, content_hash, read_table_file, write_table_file
 
-TABLE_VERSION = 3
+TABLE_VERSION = 4
 
 SURFACE = (
     "role",
@@ -45,7 +46,10 @@ QUERY_SURFACE = ("length", "digits", "capitals", "question_marks")
 
 
 # Names of the arrays with an axis of documents, queries and episodes.
-_DOCUMENT_ARRAYS = ("page_offset", "page_count", "page_score_base", "query_score_base")
+_DOCUMENT_ARRAYS = (
+    *("page_offset", "page_count", "page_score_base", "query_score_base"),
+    "score_stride",
+)
 _QUERY_ARRAYS = (
     *("query_embedding", "query_surface", "query_names", "query_needs", "query_route"),
     *("query_pays", "query_category"),
@@ -61,6 +65,7 @@ class Event(IntEnum):
 
     MESSAGE = 0  # a page arrives; `event_index` is its index in the window
     QUERY = 1  # something is asked; `event_index` is the query's index in the document
+    REQUEST = 2  # a page is needed now; `event_index` is its index in the window
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ class TableText:
         document_ids, page_ids, query_ids: identifiers in the source.
         clusters: unit of statistics that each document belongs to.
         categories: names that `query_category` indexes.
+        request_kinds: kind of requests of each document, "" where it has none.
     """
 
     pages: list[str]
@@ -84,6 +90,7 @@ class TableText:
     page_ids: list[str]
     query_ids: list[str]
     categories: list[str]
+    request_kinds: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +103,7 @@ class EpisodeTable:
         query_offset: (D+1,) int64, first row of each document on the query axis, and Q.
         page_score_base: (D,) int64, where a document's page x page block begins in `dense`.
         query_score_base: (D,) int64, where its query x page block begins.
+        score_stride: (D,) int64, scores of one focus: its number of pages, or 0 without scores.
         page_tokens: (P,) int32, tokens of each page.
         page_surface: (P, len(SURFACE)) float32.
         page_speaker: (P,) int64, index of the speaker within the document, -1 for none.
@@ -113,7 +121,7 @@ class EpisodeTable:
         episode_document, episode_first_page, episode_num_pages, episode_num_events: (E,) int64.
         episode_num_preloaded: (E,) int64, the first pages of the window, which archival holds from
             the start.
-        event_kind, event_index: (E, T) int16, see `Event`; rows are 0-padded.
+        event_kind: (E, T) int16, see `Event`. event_index: (E, T) int32. Rows are 0-padded.
         text: what is not an array.
         meta: JSON-able provenance: version, workload, embedder, lexical statistics.
     """
@@ -123,6 +131,7 @@ class EpisodeTable:
     query_offset: npt.NDArray[np.int64]
     page_score_base: npt.NDArray[np.int64]
     query_score_base: npt.NDArray[np.int64]
+    score_stride: npt.NDArray[np.int64]
     page_tokens: npt.NDArray[np.int32]
     page_surface: npt.NDArray[np.float32]
     page_speaker: npt.NDArray[np.int64]
@@ -144,7 +153,7 @@ class EpisodeTable:
     episode_num_events: npt.NDArray[np.int64]
     episode_num_preloaded: npt.NDArray[np.int64]
     event_kind: npt.NDArray[np.int16]
-    event_index: npt.NDArray[np.int16]
+    event_index: npt.NDArray[np.int32]
     text: TableText
     meta: dict[str, Any]
 
@@ -169,6 +178,11 @@ class EpisodeTable:
     def max_pages(self) -> int:
         """W: pages of the longest episode."""
         return int(self.episode_num_pages.max(initial=0))
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether an episode requests pages, as a page cache does."""
+        return bool((self.event_kind == Event.REQUEST).any())
 
     def check_episode(self, episode: int) -> None:
         """Refuse a number that no episode has.
@@ -245,6 +259,7 @@ class EpisodeTable:
             query_ids=[self.text.query_ids[row] for row in queries],
             document_ids=[self.text.document_ids[document] for document in documents],
             clusters=[self.text.clusters[document] for document in documents],
+            request_kinds=[self.text.request_kinds[document] for document in documents],
         )
         return dataclasses.replace(self, **changed, text=text)
 
@@ -298,9 +313,9 @@ def focus_score_base(
         query: index of the query in the document, or None.
         page: index of the page in the document, used when `query` is None.
     """
-    num_pages = int(table.page_count[document])
+    stride = int(table.score_stride[document])
     if query is not None:
-        return int(table.query_score_base[document]) + query * num_pages
+        return int(table.query_score_base[document]) + query * stride
     if page is None:
         raise ValueError("A focus is a query or a page; both are None.")
-    return int(table.page_score_base[document]) + page * num_pages
+    return int(table.page_score_base[document]) + page * stride

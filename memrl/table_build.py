@@ -130,6 +130,7 @@ def build_table(
             page_ids=[page.source_id for block in blocks for page in block.pages],
             query_ids=[q.source_id for doc in documents for q in doc.queries],
             categories=categories,
+            request_kinds=[""] * len(documents),
         ),
         meta={
             "version": TABLE_VERSION,
@@ -268,6 +269,7 @@ def _scores(
     return {
         "page_score_base": page_base,
         "query_score_base": query_base,
+        "score_stride": np.array([len(document.pages) for document in documents], dtype=np.int64),
         "dense": np.concatenate(dense),
         "lexical": np.concatenate(lexical),
     }
@@ -329,7 +331,7 @@ def _events(episodes: Sequence[Episode]) -> dict[str, Any]:
         rows.append(row)
     longest = max(len(row) for row in rows)
     kind = np.zeros((len(rows), longest), dtype=np.int16)
-    index = np.zeros((len(rows), longest), dtype=np.int16)
+    index = np.zeros((len(rows), longest), dtype=np.int32)
     for number, row in enumerate(rows):
         kind[number, : len(row)] = [event for event, _ in row]
         index[number, : len(row)] = [argument for _, argument in row]

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from memrl.privileged import scored_queries
+from memrl.privileged import num_paying_queries
 from memrl.table import EpisodeTable, TableText
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def part_sizes(table: EpisodeTable) -> PartSizes:
         queries=len(table.query_pays),
         scores=len(table.dense),
         episodes=table.num_episodes,
-        most_queries=int(scored_queries(table).max()),
+        most_queries=int(num_paying_queries(table).max()),
     )
 
 
@@ -109,7 +109,9 @@ class DocumentRows(NamedTuple):
         first_query = table.query_offset[documents]
         num_queries = table.query_offset[documents + 1] - first_query
         bases = (table.page_score_base[documents], table.query_score_base[documents])
-        blocks = (num_pages * num_pages, num_queries * num_pages)
+        stride = table.score_stride[documents]
+        # A page cache has one row of scores, which is that of every page.
+        blocks = ((num_pages - 1) * stride + num_pages, num_queries * stride)
         return cls(
             _Runs.covering(table.page_offset[documents], num_pages, len(table.page_tokens)),
             _Runs.covering(first_query, num_queries, len(table.query_pays)),
@@ -131,6 +133,7 @@ def table_part(table: EpisodeTable, episodes: Integers) -> EpisodeTable:
     parts: dict[str, Any] = {
         "page_offset": pages.places(table.page_offset[documents]),
         "page_count": table.page_count[documents],
+        "score_stride": table.score_stride[documents],
         "query_offset": np.concatenate([[0], np.diff(table.query_offset)[documents].cumsum()]),
         "page_score_base": scores.places(table.page_score_base[documents]),
         "query_score_base": scores.places(table.query_score_base[documents]),
@@ -154,6 +157,7 @@ def table_part(table: EpisodeTable, episodes: Integers) -> EpisodeTable:
             answers=queries.of_list(text.answers),
             document_ids=[text.document_ids[number] for number in documents],
             clusters=[text.clusters[number] for number in documents],
+            request_kinds=[text.request_kinds[number] for number in documents],
             page_ids=pages.of_list(text.page_ids),
             query_ids=queries.of_list(text.query_ids),
             categories=text.categories,

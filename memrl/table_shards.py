@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from memrl.device_memory import DeviceMemoryError
-from memrl.privileged import scored_queries
+from memrl.privileged import num_paying_queries
 from memrl.table import EpisodeTable
 from memrl.table_part import DocumentRows, PartSizes, part_sizes, table_part
 
@@ -122,7 +122,7 @@ class _Parts:
         self._table = table
         self._most_bytes = most_bytes
         self._of_sizes = num_bytes
-        self._queries = scored_queries(table)[self.order]
+        self._queries = num_paying_queries(table)[self.order]
         document = table.episode_document[self.order]
         self._by_block, self._by_document = _Groups.of(block[self.order]), _Groups.of(document)
         self._documents = document[self._by_document.begins[:-1]]

@@ -108,6 +108,7 @@ class SideBySide:
         assert answers == model.answers
         assert log.tokens_retrieved == model.tokens_retrieved
         assert log.tokens_read == model.tokens_read
+        assert (log.requests, log.hits) == (model.requests, model.hits)
         legal = mask_of(model.legal(), self.layout)
         mask = self.observation["action_mask"][row].numpy()
         assert np.array_equal(mask, legal), {

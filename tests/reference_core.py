@@ -86,7 +86,7 @@ class ModelWorld:
     num_preloaded: int
     page_tokens: list[int]
     speaker: list[int]
-    events: list[tuple[str, int]]
+    events: list[tuple[str, int]]  # "page" (message), "query" or "request", and its number
     needs: dict[int, list[int]]
     pays: dict[int, bool]
     dense: dict[Focus, list[int]]
@@ -97,18 +97,19 @@ class ModelWorld:
     def from_table(cls, table: EpisodeTable, episode: int) -> ModelWorld:
         document = int(table.episode_document[episode])
         first, num = int(table.episode_first_page[episode]), int(table.episode_num_pages[episode])
-        p0, length = int(table.page_offset[document]), int(table.page_count[document])
+        p0 = int(table.page_offset[document])
         q0, q1 = (int(value) for value in table.query_offset[document : document + 2])
         window = slice(p0 + first, p0 + first + num)
 
         def scores(flat: list[int]) -> dict[Focus, list[int]]:
+            stride = int(table.score_stride[document])
             blocks: dict[Focus, list[int]] = {}
             for kind, base, rows in (
                 ("page", int(table.page_score_base[document]), range(first, first + num)),
                 ("query", int(table.query_score_base[document]), range(q1 - q0)),
             ):
                 for row in rows:
-                    begin = base + row * length + first
+                    begin = base + row * stride + first
                     number = row - first if kind == "page" else row
                     blocks[kind, number] = flat[begin : begin + num]
             return blocks
@@ -119,13 +120,14 @@ class ModelWorld:
         names |= {("query", i): _bits(mask) for i, mask in query_names}
         rows = table.query_needs[q0:q1].tolist()
         events = zip(table.event_kind[episode], table.event_index[episode], strict=True)
+        names_of = {Event.QUERY: "query", Event.MESSAGE: "page", Event.REQUEST: "request"}
         return cls(
             num_preloaded=int(table.episode_num_preloaded[episode]),
             page_tokens=table.page_tokens[window].tolist(),
             speaker=table.page_speaker[window].tolist(),
-            events=[
-                ("query" if kind == Event.QUERY else "page", int(index)) for kind, index in events
-            ][: int(table.episode_num_events[episode])],
+            events=[(names_of[Event(kind)], int(index)) for kind, index in events][
+                : int(table.episode_num_events[episode])
+            ],
             needs={i: [need - first for need in row if need >= 0] for i, row in enumerate(rows)},
             pays=dict(enumerate(table.query_pays[q0:q1].tolist())),
             dense=scores(table.dense.tolist()),

@@ -43,6 +43,7 @@ class ModelEpisode:
         self.operations = dict.fromkeys(Op, 0)
         self.answers: list[tuple[int, float | None, int, float, float, float]] = []
         self.tokens_retrieved = self.tokens_read = 0
+        self.requests = self.hits = 0
         self.absent: list[int] = []  # needs outside main context when the query was asked
         self.archived_then: list[int] = []
         self.shown: set[int] = set()  # candidates shown since then
@@ -211,11 +212,21 @@ class ModelEpisode:
             self.passed += 1
             if kind == "query":
                 self._ask(index)
-            else:
+            elif kind == "page" or not self._hit(index):
                 self._arrive(index)
 
+    def _hit(self, page: int) -> bool:
+        self.requests += 1
+        if page not in self.core.main:
+            return False
+        self.hits += 1
+        self.uses[page].append(self.passed)
+        self._pay("evidence", self.options.reward.evidence)
+        return True
+
     def _arrive(self, page: int) -> None:
-        self.core.see(page, self._size(page))
+        if page not in self.core.recall:
+            self.core.see(page, self._size(page))
         if self.core.fits(page):
             self._page_in(page)
         else:

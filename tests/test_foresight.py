@@ -59,6 +59,7 @@ def truth(
         ranking=torch.full((batch, 8), -1),
         result_page=torch.zeros(batch, dtype=torch.int64),
         stores=torch.zeros(batch, dtype=torch.int64),
+        next_request=torch.zeros((batch, 2), dtype=torch.int64),
     )
 
 

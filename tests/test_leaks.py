@@ -11,10 +11,12 @@ import numpy.typing as npt
 import pytest
 import torch
 from leak_fixtures import LABEL_CHANGES, other_future
+from request_tables import cache_options, request_table
 from table_fixtures import random_action, small_table
 
 from envs.paging import PagingEnv
 from memrl.episode_log import REWARD_TERMS
+from memrl.identity import IDENTITY
 from memrl.options import PagingOptions
 from memrl.table import EpisodeTable
 
@@ -85,7 +87,8 @@ def _plain(info: dict[str, Any], but_evidence: bool) -> dict[str, Any]:
     terms = dict(info.get("reward_terms", {}))
     if but_evidence:
         terms.pop("evidence", None)
-    return info | {"action_mask": info["action_mask"].tolist(), "reward_terms": terms}
+    arrays = {name: info[name].tolist() for name in ("action_mask", *IDENTITY) if name in info}
+    return info | arrays | {"reward_terms": terms}
 
 
 @pytest.mark.parametrize(("options", "seed"), PLAYS[::3])
@@ -124,6 +127,40 @@ def test_the_future_cannot_be_seen(options: PagingOptions, seed: int, most_prelo
                 assert_same(first, second, but_evidence=True)
                 compared += 1
     assert compared > 20
+
+
+CACHES = [
+    cache_options(3),
+    cache_options(9, num_slots=5, unit="tokens", admission="optional", operation_budget=3),
+]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("options", CACHES)
+def test_neither_the_ids_nor_the_future_of_requests_can_be_seen(
+    options: PagingOptions, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    past = rng.integers(0, 7, 25).tolist()
+    sizes, others = (rng.integers(1, 6, 60).tolist() for _ in range(2))
+    renamed = rng.permutation(60)
+    other_sizes = [0] * 60
+    for page in range(60):
+        other_sizes[renamed[page]] = sizes[page] if page in past else others[page]
+    first = [*past, *rng.integers(0, 12, 9).tolist()]
+    second = [*past, *rng.integers(0, 20, 22).tolist()]
+    tables = (
+        request_table([[0], first], sizes),
+        request_table([[0, 1], [int(renamed[page]) for page in second]], other_sizes),
+    )
+    compared = 0
+    for one, two in zip(*(play(table, options, seed, 1) for table in tables), strict=False):
+        if min(one.event, two.event) > len(past) or one.terminated or two.terminated:
+            break
+        assert_same(one, two, but_evidence=False)
+        assert set(one.info) >= set(IDENTITY)
+        compared += 1
+    assert compared > 8
 
 
 @pytest.mark.parametrize("options", [ARCHIVAL, BOTH])

@@ -22,7 +22,7 @@ from memrl.registration import IDS, own_envs, register_envs
 ROOT = Path(__file__).parents[1]
 PLAY = """
 import gymnasium
-for name in ("Conversation", "NestedKV", "DocumentQA"):
+for name in ("Conversation", "NestedKV", "DocumentQA", "PageCache"):
     env = gymnasium.make(f"memrl/{name}-v0")
     observation, info = env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(env.action_space.sample())
@@ -48,8 +48,7 @@ def python(program: str, *path: Path) -> subprocess.CompletedProcess[str]:
 def test_importing_either_package_registers_the_environments(package: str, tmp_path: Path) -> None:
     done = python(f"import {package}\n{PLAY}", tmp_path, ROOT)
     assert done.returncode == 0, done.stderr
-    names = ("Conversation", "NestedKV", "DocumentQA")
-    assert done.stdout.splitlines() == [f"played memrl/{name}-v0" for name in names]
+    assert done.stdout.splitlines() == [f"played {name}" for name in IDS]
 
 
 @pytest.mark.parametrize("is_package", [True, False])

@@ -10,6 +10,8 @@ from envs.workloads.document_qa import load_document_qa
 from envs.workloads.episodes import sample_episodes
 from envs.workloads.locomo import load_locomo
 from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv
+from envs.workloads.page_cache import generate_streams
+from envs.workloads.traces import load_trace
 from memrl.documents import Workload
 
 __all__ = [
@@ -17,16 +19,20 @@ __all__ = [
     "describe",
     "generate_chats",
     "generate_nested_kv",
+    "generate_streams",
     "load_babi",
     "load_document_qa",
     "load_locomo",
     "load_nested_kv",
+    "load_trace",
     "sample_episodes",
 ]
 
 
 def describe(workload: Workload) -> str:
-    """Summarises a workload for a terminal: sizes, queries by category, repairs."""
+    """Summarises a workload for a terminal: sizes, queries or requests by kind, repairs."""
+    if workload.streams:
+        return _describe_streams(workload)
     queries = [query for document in workload.documents for query in document.queries]
     shared = {id(document.pages): len(document.pages) for document in workload.documents}
     pages = sum(shared.values())
@@ -35,12 +41,25 @@ def describe(workload: Workload) -> str:
         f"{workload.name}: {len(workload.documents):,} documents, {pages:,} pages, "
         f"{len(queries):,} queries ({paying:,} with evidence recall)"
     ]
-    sections = {
-        "queries by category": dict(Counter(query.category or "-" for query in queries)),
-        "repairs": workload.repairs,
-    }
-    for title, counts in sections.items():
+    categories = dict(Counter(query.category or "-" for query in queries))
+    return "\n".join([*lines, *_sections({"queries by category": categories}, workload)])
+
+
+def _describe_streams(workload: Workload) -> str:
+    streams, kinds = workload.streams, Counter[str]()
+    for stream in streams:
+        kinds[stream.kind] += len(stream)
+    lines = [
+        f"{workload.name}: {len(streams):,} streams, {kinds.total():,} requests of "
+        f"{sum(len(stream.page_ids) for stream in streams):,} pages"
+    ]
+    return "\n".join([*lines, *_sections({"requests by kind": dict(kinds)}, workload)])
+
+
+def _sections(sections: dict[str, dict[str, int]], workload: Workload) -> list[str]:
+    lines = []
+    for title, counts in (sections | {"repairs": workload.repairs}).items():
         if counts:
             lines.append(f"{title}:")
             lines += [f"{count:>9,}  {what}" for what, count in counts.items()]
-    return "\n".join(lines)
+    return lines

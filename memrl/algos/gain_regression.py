@@ -8,11 +8,14 @@ that copies the most likely clairvoyant action never stores.
 
 Every draw is a function of (seed, round, update), so that a resumed run continues to the same
 numbers.
+
+Page caches are learned in the same way from other labels, with a ranking loss beside the squared
+error: see `memrl.algos.eviction`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ from memrl.algos.collection import Behaviour, Plan, collect
 from memrl.algos.dataset import DecisionsByKind
 from memrl.algos.decisions import KINDS
 from memrl.algos.episode_draws import by_shard, require_same_shards, shards_record
+from memrl.algos.eviction import Parts, cache_teachers, eviction_labels, ranking_loss
 from memrl.algos.labels import gain_labels
 from memrl.algos.shares import Places, Share, require_decisions
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
@@ -147,25 +151,20 @@ class GainRegression:
             self._places[kind].add(torch.tensor([length - before[kind]]))
 
     def _labels(self, privileged: PrivilegedState) -> Tensor:
+        options = self._group.options
+        if self._group.table.has_requests:
+            return eviction_labels(privileged, options)
         return gain_labels(
             privileged,
             TableTensors.from_table(self._group.table, self._group.device),
-            self._group.options,
+            options,
             realization=self._config.realization,
             staging_realization=self._config.staging_realization,
         )
 
     def _plan(self, number: int, episodes: Sequence[int]) -> Plan:
         """Who plays the round: heuristics first, then mostly the learner."""
-        behaviours = [
-            Behaviour(StoreAndRetrieve(top_k=3)),
-            *(
-                Behaviour(StoreAndRetrieve(top_k=2, store_threshold=bound))
-                for bound in self._thresholds
-            ),
-            Behaviour(YieldOnly(), exploration=1.0),
-            Behaviour(Clairvoyant(self._group.options.reward)),
-        ]
+        behaviours = self._teachers()
         rng = self._streams.generator("policy", 2, number)
         choice = rng.integers(len(behaviours), size=len(episodes))
         if number > 0:
@@ -175,6 +174,19 @@ class GainRegression:
         seed = self._streams.integer("policy", 1, number)
         stream = torch.arange(len(episodes))
         return Plan(episodes, behaviours, torch.from_numpy(choice), stream, seed)
+
+    def _teachers(self) -> list[Behaviour]:
+        if self._group.table.has_requests:
+            return cache_teachers()
+        return [
+            Behaviour(StoreAndRetrieve(top_k=3)),
+            *(
+                Behaviour(StoreAndRetrieve(top_k=2, store_threshold=bound))
+                for bound in self._thresholds
+            ),
+            Behaviour(YieldOnly(), exploration=1.0),
+            Behaviour(Clairvoyant(self._group.options.reward)),
+        ]
 
     # ------------------------------------------------------------------ checkpoints
 
@@ -224,8 +236,7 @@ class GainRegression:
         own = [self._device] if self._device.type == "cuda" else []
         with torch.random.fork_rng(devices=own):  # dropout draws
             torch.manual_seed((int(rng.integers(2**32)) + self.ranks.rank) % 2**32)
-            parts = ((self.network(batch), batch) for batch in batches.values())
-            loss = gain_loss(parts, config.gain_scale, self.ranks.sum)
+            loss = self._loss([(self.network(batch), batch) for batch in batches.values()])
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         (total,) = self.ranks.sum_gradients(self.network, loss.detach()[None]).tolist()
@@ -234,9 +245,16 @@ class GainRegression:
         self.update_index += 1
         return float(total)
 
+    def _loss(self, parts: Parts) -> Tensor:
+        scale, over_ranks = self._config.gain_scale, self.ranks.sum
+        loss = gain_loss(parts, scale, over_ranks)
+        if self._group.table.has_requests:
+            loss = loss + ranking_loss(parts, scale, over_ranks)
+        return loss
+
 
 def gain_loss(
-    parts: Iterable[tuple[Tensor, Mapping[str, Tensor]]],
+    parts: Parts,
     gain_scale: float,
     sum_over_ranks: Callable[[Tensor], Tensor] = ALONE.sum,
 ) -> Tensor:

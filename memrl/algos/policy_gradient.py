@@ -46,7 +46,7 @@ from memrl.device_memory import naming_what_fits
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.network import GreedyGain, SampledGain, SetNetwork, log_policy
 from memrl.policy_gradient_config import PolicyGradientConfig, Tier
-from memrl.privileged import scored_queries
+from memrl.privileged import num_scored
 from memrl.seeding import Streams
 
 _STREAM = 20  # first index of such learners' places in the named streams
@@ -122,7 +122,7 @@ class PolicyGradient(ABC):
         self._gain_scale = gain_scale
         self._logit_scale = gain_scale / config.temperature
         self._victim_alone = shows_victim_alone(group.options, network.slot_pool)
-        self._scored_queries = scored_queries(group.table)
+        self._num_scored = num_scored(group.table)
         self.network = self._made(network)
         self._reference = self._made(network)
         self._play = self._player()
@@ -250,7 +250,7 @@ class PolicyGradient(ABC):
         )
         with naming_what_fits(self._device, self._group.num_envs, lambda: self._group.row_memory):
             metrics = self._learn(rollout, on_step)
-        questions = float(max(self._scored_queries[chosen].sum() * config.group_size, 1))
+        questions = float(max(self._num_scored[chosen].sum() * config.group_size, 1))
         reward, evidence, decisions = self._share.sums(
             rollout.reward_terms.sum(),
             rollout.reward_terms[..., self._evidence].sum(),

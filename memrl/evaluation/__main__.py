@@ -26,9 +26,10 @@ from memrl.checkpoint import CheckpointError
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
+from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.summary import Entry
-from memrl.options import RewardWeights
+from memrl.options import PagingOptions
 from memrl.policies.base import Contestant
 from memrl.policies.clairvoyant import Clairvoyant
 from memrl.policies.heuristics import ChainSearch, StoreAndRetrieve, YieldOnly
@@ -45,6 +46,8 @@ from memrl.run_files import (
     strict_json,
 )
 from memrl.saved import SavedRun, load_run
+from memrl.seeding import Streams
+from memrl.table import EpisodeTable
 
 
 def merge_runs(folders: list[Path], out: Path | None) -> None:
@@ -61,6 +64,7 @@ def merge_runs(folders: list[Path], out: Path | None) -> None:
 def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
     """Play a run's policies on another workload's documents."""
     run = load_run(folder)
+    _require_same_kind(run, config)
     asked, trained = Path(config.workload.embedder).name, run.config.workload.embedder
     if asked != trained:
         raise ConfigurationError(
@@ -70,16 +74,15 @@ def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
     workload = load_workload(config.workload)
     splits = [config.split]
     if config.split.kind == "leave_one_out":
-        splits = [
-            replace(config.split, fold=fold) for fold in range(len(clusters_of(workload.documents)))
-        ]
+        units = len(workload.streams or clusters_of(workload.documents))
+        splits = [replace(config.split, fold=fold) for fold in range(units)]
     runs, data = [], []
     with progress_bar("splits", len(splits)) as advance:
         for split in splits:
             tables = split_tables(workload, split, config.workload)
             options = config.paging.resolved(**tables.train.medians())
             table = tables.test.with_prior(run.scorer.logits(tables.test))
-            contestants = _contestants(run, options.reward)
+            contestants = _contestants(run, options, table)
             make_group = partial(paging_group, environment=config.environment)
             played = Arena(table, options, make_group).play(contestants)
             pairs = zip(contestants, played, strict=True)
@@ -91,9 +94,23 @@ def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
     _report(summary.merge(runs), title, run_settings(config), record, out)
 
 
-def _contestants(run: SavedRun, reward: RewardWeights) -> list[Contestant]:
+def _require_same_kind(run: SavedRun, config: RunConfig) -> None:
+    """Refuse to let a policy of page caches talk, or the other way round."""
+    learned, asked = (c.workload.name == "page_cache" for c in (run.config, config))
+    if learned != asked:
+        raise ConfigurationError(
+            f"The run learned {run.config.workload.name} and cannot play {config.workload.name}: "
+            "what it regresses there and here has nothing in common."
+        )
+
+
+def _contestants(run: SavedRun, options: PagingOptions, table: EpisodeTable) -> list[Contestant]:
     """The learned policies and their controls, with what the run chose on its own validation."""
-    chosen = run.settings
+    chosen, reward = run.settings, options.reward
+    if table.has_requests:
+        generator = Streams(run.config.seed).torch_generator("evaluation", 0)
+        learned = [[Contestant(lineup.LEARNED, run.policy)]]
+        return [line[0] for line in cache_lines(options, learned, generator)]
     store_all, rule = chosen[lineup.STORE_ALL], chosen[lineup.PRIOR_RULE]
     offset = chosen[lineup.LEARNED_OFFSET]
     staging = {"staging": "hybrid_neighbours"}
@@ -133,7 +150,7 @@ def _report(
     out: Path | None,
 ) -> None:
     """Print the table; with `out`, keep it with its records, settings and provenance."""
-    results = summary.summarize(entries, lineup.CONTROLS, settings)
+    results = summary.summarize(entries, (*lineup.CONTROLS, *lineup.CACHE_CONTROLS), settings)
     terminal.print_table(results, title)
     terminal.print_paired(results)
     terminal.print_details(results)

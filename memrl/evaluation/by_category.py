@@ -13,6 +13,8 @@ from memrl.evaluation.play import EpisodeRecord
 
 CELL = "reward / question, evidence recall, mean and most searches / question"
 """What stands in a cell of `table`; a query's own staging, SEARCH and NEXT are searches."""
+CACHE_CELL = "hit ratio"
+"""The same for page caches, whose requests are of one kind in an episode."""
 
 
 def summarize_by_category(records: Sequence[EpisodeRecord]) -> dict[str, dict[str, float]]:
@@ -59,14 +61,24 @@ def table(results: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     if not policies:
         return [], []
     categories = list(policies[0]["by_category"])
+    write = _cell if cell(results) == CELL else _cache_cell
     names = [policy["name"] for policy in policies]
-    cells = [[_cell(policy["by_category"][name]) for name in categories] for policy in policies]
+    cells = [[write(policy["by_category"][name]) for name in categories] for policy in policies]
     if len(categories) > len(names):
         return ["category", *names], [
             [category, *row]
             for category, row in zip(categories, zip(*cells, strict=True), strict=True)
         ]
     return ["policy", *categories], [[name, *row] for name, row in zip(names, cells, strict=True)]
+
+
+def cell(results: Mapping[str, Any]) -> str:
+    """What stands in a cell of these results."""
+    return CACHE_CELL if results["played"]["workload"] == "page_cache" else CELL
+
+
+def _cache_cell(numbers: Mapping[str, float]) -> str:
+    return f"{numbers['evidence_recall']:.3f}"
 
 
 def _cell(numbers: Mapping[str, float]) -> str:

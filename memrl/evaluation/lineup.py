@@ -20,6 +20,7 @@ from memrl.config import EvaluationConfig
 from memrl.evaluation.play import EpisodeRecord, PagingGroup, play
 from memrl.options import STAGINGS, PagingOptions
 from memrl.policies.base import Contestant, Policy
+from memrl.policies.cache_rules import RULES
 from memrl.policies.clairvoyant import Clairvoyant
 from memrl.policies.heuristics import (
     CacheEviction,
@@ -53,8 +54,13 @@ POLICY_GRADIENTS = {
     "ppo": (PPO, PPO_SAMPLED),
 }
 """Names of greedy and sampled play of what learns from the reward, by the run's `algorithm`."""
+FLOORS = (FIFO, "FIFO")
+BOUNDS = (CLAIRVOYANT, "belady_min", "belady_bypass")
+"""Between the first of each that has played a normalised score is placed."""
 CONTROLS = (LEARNED, LEARNED_OFFSET, PRIOR_RULE, STORE_ALL, FIFO)
 """Whom every other policy is compared with, pair by pair; `STORE_ALL` fits nothing but its k."""
+CACHE_CONTROLS = tuple(RULES)
+"""The same for page caches, beside the learned ones."""
 
 
 def heuristic_lines(

@@ -154,8 +154,8 @@ class EpisodeRecord:
 
     Attributes:
         episode: number in the table. document: its unit of statistics (`Document.cluster_id`).
-        num_queries: queries asked. num_scored: those that pay evidence.
-        evidence: summed evidence of the scored queries, unweighted.
+        num_queries: queries asked. num_scored: queries that pay evidence, and all requests.
+        evidence: summed evidence of these, unweighted; a hit is 1.
         reward_terms: summed weighted terms by name; their sum is `episode_return`.
         operations: chosen operations by lower-case name; forced moves are not counted.
         illegal: illegal actions. decisions: decision points. events: length of the episode.
@@ -165,9 +165,10 @@ class EpisodeRecord:
             in by `memrl.evaluation.lineup.Arena`.
         funnel: over needs outside main context when asked: `absent`, and of those `stored`,
             `staged`, `retrieved`; counts.
-        evidence_by_category: category -> [summed evidence, scored queries].
+        evidence_by_category: category -> [summed evidence, number scored]; requests by their kind.
         support: of main context at the answers, as a set of pages against the needs, summed over
             scored queries: `pages`, `precision`, `f1`, `em`; its recall is `evidence`.
+        requests: pages requested. hits: of these, pages that were in main context.
     """
 
     episode: int
@@ -186,6 +187,8 @@ class EpisodeRecord:
     funnel: dict[str, float]
     evidence_by_category: dict[str, list[float]] = field(default_factory=dict)
     support: dict[str, float] = field(default_factory=dict)
+    requests: int = 0
+    hits: int = 0
 
     @property
     def episode_return(self) -> float:
@@ -282,6 +285,9 @@ def record_of(
         tally_of = by_category.setdefault(table.text.categories[answer.category], [0.0, 0.0])
         tally_of[0] += answer.evidence or 0.0
         tally_of[1] += 1.0
+    document = int(table.episode_document[episode])
+    if log.requests:
+        by_category[table.text.request_kinds[document]] = [float(log.hits), float(log.requests)]
     funnel = {
         "absent": float(sum(answer.absent for answer in scored)),
         "stored": sum(answer.stored * answer.absent for answer in scored),
@@ -290,10 +296,10 @@ def record_of(
     }
     return EpisodeRecord(
         episode=episode,
-        document=table.text.clusters[int(table.episode_document[episode])],
+        document=table.text.clusters[document],
         num_queries=len(log.answers),
-        num_scored=len(scored),
-        evidence=float(sum(answer.evidence or 0.0 for answer in scored)),
+        num_scored=len(scored) + log.requests,
+        evidence=float(sum(answer.evidence or 0.0 for answer in scored)) + log.hits,
         reward_terms=dict(reward_terms),
         operations={op.name.lower(): log.operations[op] for op in Op},
         illegal=log.illegal,
@@ -305,6 +311,8 @@ def record_of(
         funnel=funnel,
         evidence_by_category=by_category,
         support=_support(scored),
+        requests=log.requests,
+        hits=log.hits,
     )
 
 

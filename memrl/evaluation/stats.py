@@ -220,7 +220,11 @@ def probability_of_improvement(differences: npt.ArrayLike) -> float:
 
 
 def summarize_clusters(
-    values: npt.ArrayLike, clusters: npt.ArrayLike, *, level: float = 0.95
+    values: npt.ArrayLike,
+    clusters: npt.ArrayLike,
+    *,
+    level: float = 0.95,
+    resampling: np.random.Generator | None = None,
 ) -> ClusterSummary:
     """Mean over clusters, each counted once; their values; an interval where there are enough.
 
@@ -231,15 +235,20 @@ def summarize_clusters(
         values: (n,) one value per episode and seed.
         clusters: (n,) label of each row.
         level: nominal coverage of the interval.
+        resampling: source of resamples for an interval by bootstrap, where the clusters are blocks
+            of one stream, which are many.
     """
     by_cluster = cluster_means(values, clusters)
     sample = np.array(list(by_cluster.values()))
-    interval = t_interval(sample, level) if sample.size >= MIN_CLUSTERS else None
-    return ClusterSummary(mean(sample), by_cluster, interval)
+    return ClusterSummary(mean(sample), by_cluster, _interval(by_cluster, level, resampling))
 
 
 def summarize_differences(
-    differences: npt.ArrayLike, clusters: npt.ArrayLike, *, level: float = 0.95
+    differences: npt.ArrayLike,
+    clusters: npt.ArrayLike,
+    *,
+    level: float = 0.95,
+    resampling: np.random.Generator | None = None,
 ) -> PairedSummary:
     """Compare a policy with its control on the same episodes.
 
@@ -247,6 +256,7 @@ def summarize_differences(
         differences: (n,) policy minus control, one per episode and seed.
         clusters: (n,) label of each row.
         level: nominal coverage of the interval.
+        resampling: as for `summarize_clusters`.
     """
     by_cluster = cluster_means(differences, clusters)
     sample = np.array(list(by_cluster.values()))
@@ -254,10 +264,25 @@ def summarize_differences(
     return PairedSummary(
         estimate=mean(sample),
         cluster_differences=by_cluster,
-        interval=t_interval(sample, level) if is_enough else None,
+        interval=_interval(by_cluster, level, resampling),
         sign=sign_test(sample) if is_enough else None,
         probability_of_improvement=probability_of_improvement(sample),
     )
+
+
+def _interval(
+    by_cluster: dict[str, float], level: float, resampling: np.random.Generator | None
+) -> Interval | None:
+    """Of the mean over clusters; None where there are too few."""
+    sample = np.array(list(by_cluster.values()))
+    if sample.size < MIN_CLUSTERS:
+        return None
+    if resampling is None:
+        return t_interval(sample, level)
+    draws = resampling.integers(sample.size, size=(2000, sample.size))
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(sample[draws].mean(axis=1), tails).tolist()
+    return Interval(low, high, level, sample.size, "bootstrap of cluster means, percentile")
 
 
 def _finite(values: npt.ArrayLike) -> FloatArray:

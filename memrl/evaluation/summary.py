@@ -16,12 +16,12 @@ import numpy as np
 
 from memrl.evaluation import stats
 from memrl.evaluation.by_category import summarize_by_category
-from memrl.evaluation.lineup import CLAIRVOYANT, FIFO
+from memrl.evaluation.lineup import BOUNDS, FLOORS
 from memrl.evaluation.play import EpisodeRecord
 from memrl.policies.base import Contestant
 from memrl.run_files import RunError, replace_text
 
-RESULTS_SCHEMA = 4
+RESULTS_SCHEMA = 5
 """Version of the structure that `summarize` returns."""
 
 
@@ -105,20 +105,26 @@ def summarize(
 
     Returns:
         `schema`, `played` (workload and its parameters, when it asks, options), `clusters`
-        (document ids), `num_seeds`, `policies` (one mapping each, see `_policy_summary`), `paired`
-        (differences in reward per question; see `stats.PairedSummary`).
+        (document ids; of a stream that is divided in time its blocks, whose intervals come from a
+        bootstrap over them), `num_seeds`, `policies` (one mapping each, see `_policy_summary`),
+        `paired` (differences in reward per question; see `stats.PairedSummary`).
     """
     by_name = {entry.name: entry for entry in entries}
-    policies = [_policy_summary(entry, np.random.default_rng(seed)) for entry in entries]
+    blocks = settings["split"]["kind"] == "halves"
+    policies = [_policy_summary(entry, np.random.default_rng(seed), blocks) for entry in entries]
     returns = {row["name"]: row["reward_per_question"]["estimate"] for row in policies}
+    floors, bounds = (
+        [returns[name] for name in names if name in returns] for names in (FLOORS, BOUNDS)
+    )
     for row in policies:
-        if FIFO in returns and CLAIRVOYANT in returns:
-            mine, floor, bound = returns[row["name"]], returns[FIFO], returns[CLAIRVOYANT]
+        if floors and bounds:
+            mine, floor, bound = returns[row["name"]], floors[0], bounds[0]
             score = stats.normalized_score(mine, floor, bound)
             row["normalized_score"] = None if np.isnan(score) else score
             row["regret"] = stats.regret(mine, bound)
     paired = [
-        {"policy": entry.name, "control": control} | _paired(entry, by_name[control])
+        {"policy": entry.name, "control": control}
+        | _paired(entry, by_name[control], np.random.default_rng(seed) if blocks else None)
         for control in controls
         if control in by_name
         for entry in entries
@@ -151,12 +157,14 @@ def _scored(entry: Entry) -> list[EpisodeRecord]:
 def _played(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What was played: no result is without it, `stage_from` above all."""
     workload = settings["workload"]
-    return {
+    played = {
         "workload": workload["name"],
         "parameters": dict(workload.get(workload["name"], {})),
-        **{name: workload[name] for name in ("ask", "window_pages", "max_queries")},
         "paging": dict(settings["paging"]),
     }
+    if workload["name"] == "page_cache":
+        return played | {"split": settings["split"]["kind"]}
+    return played | {name: workload[name] for name in ("ask", "window_pages", "max_queries")}
 
 
 def _iqm(records: Sequence[EpisodeRecord], rng: np.random.Generator) -> dict[str, Any]:
@@ -173,12 +181,16 @@ def _iqm(records: Sequence[EpisodeRecord], rng: np.random.Generator) -> dict[str
     return {"estimate": stats.iqm(rows), "interval": interval}
 
 
-def _policy_summary(entry: Entry, rng: np.random.Generator) -> dict[str, Any]:
-    """Numbers of one policy; all "per question" counts are over queries that pay evidence."""
+def _policy_summary(entry: Entry, rng: np.random.Generator, blocks: bool) -> dict[str, Any]:
+    """Numbers of one policy; all "per question" counts are over queries that pay evidence.
+
+    A request is a question as well, and its evidence a hit.
+    """
     records = _scored(entry)
     clusters = [record.document for record in records]
     rewards = [reward_per_question(record) for record in records]
     recalls = [record.evidence / record.num_scored for record in records]
+    resampling = rng if blocks else None
     questions = sum(record.num_scored for record in records)
     support = _sum([record.support for record in records])
     funnel = _sum([record.funnel for record in entry.records])
@@ -196,9 +208,14 @@ def _policy_summary(entry: Entry, rng: np.random.Generator) -> dict[str, Any]:
         "settings": entry.settings,
         "episodes": len(records),
         "questions": questions,
-        "reward_per_question": asdict(stats.summarize_clusters(rewards, clusters)),
+        "reward_per_question": asdict(
+            stats.summarize_clusters(rewards, clusters, resampling=resampling)
+        ),
         "reward_per_question_iqm": _iqm(records, rng),
-        "evidence_recall": asdict(stats.summarize_clusters(recalls, clusters)),
+        "evidence_recall": asdict(
+            stats.summarize_clusters(recalls, clusters, resampling=resampling)
+        ),
+        "hit_ratio": _hit_ratio(records, resampling),
         "evidence_recall_by_category": {
             category: evidence / count for category, (evidence, count) in sorted(categories.items())
         },
@@ -221,6 +238,18 @@ def _policy_summary(entry: Entry, rng: np.random.Generator) -> dict[str, Any]:
     }
 
 
+def _hit_ratio(
+    records: Sequence[EpisodeRecord], resampling: np.random.Generator | None
+) -> dict[str, Any] | None:
+    """Hits over requests, of page caches."""
+    caches = [record for record in records if record.requests]
+    if not caches:
+        return None
+    ratios = [record.hits / record.requests for record in caches]
+    clusters = [record.document for record in caches]
+    return asdict(stats.summarize_clusters(ratios, clusters, resampling=resampling))
+
+
 def _sum(mappings: Sequence[Mapping[str, float]]) -> dict[str, float]:
     total: dict[str, float] = {}
     for mapping in mappings:
@@ -229,7 +258,7 @@ def _sum(mappings: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return total
 
 
-def _paired(entry: Entry, control: Entry) -> dict[str, Any]:
+def _paired(entry: Entry, control: Entry, resampling: np.random.Generator | None) -> dict[str, Any]:
     """Difference in reward per question on the same episodes and seeds."""
     records, others = _scored(entry), _scored(control)
     if [(r.document, r.episode) for r in records] != [(r.document, r.episode) for r in others]:
@@ -240,7 +269,8 @@ def _paired(entry: Entry, control: Entry) -> dict[str, Any]:
         reward_per_question(record) - reward_per_question(other)
         for record, other in zip(records, others, strict=True)
     ]
-    return asdict(stats.summarize_differences(differences, [r.document for r in records]))
+    clusters = [record.document for record in records]
+    return asdict(stats.summarize_differences(differences, clusters, resampling=resampling))
 
 
 # ---------------------------------------------------------------------- disk

@@ -30,11 +30,26 @@ COLUMNS = (
     "tokens read / q",
     "policy us / decision",
 )
+CACHE_COLUMNS = (
+    "policy",
+    "hit ratio",
+    "95 % interval",
+    "normalised",
+    "decisions / request",
+    "policy us / decision",
+)
+"""The same for page caches, where nothing is stored and operations cost nothing."""
+
+
+def columns(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """Heads of `table_rows`."""
+    return CACHE_COLUMNS if results["played"]["workload"] == "page_cache" else COLUMNS
 
 
 def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """One row of text per policy, in the order of `COLUMNS`."""
-    return [_row(policy) for policy in results["policies"]]
+    """One row of text per policy, in the order of `columns`."""
+    is_cache = results["played"]["workload"] == "page_cache"
+    return [(_cache_row if is_cache else _row)(policy) for policy in results["policies"]]
 
 
 def print_table(results: Mapping[str, Any], title: str, console: Console | None = None) -> None:
@@ -46,13 +61,13 @@ def print_table(results: Mapping[str, Any], title: str, console: Console | None 
     if console.width < TABLE_WIDTH:
         console.print(title, style="bold")
         for row in table_rows(results):
-            pairs = zip(COLUMNS[1:], row[1:], strict=True)
+            pairs = zip(columns(results)[1:], row[1:], strict=True)
             console.print(f"\n{row[0]}\n" + ", ".join(f"{name} {cell}" for name, cell in pairs))
         console.print("\n" + footnote(results))
         return
     table = Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
-    for column in COLUMNS:
-        is_name = column == COLUMNS[0]
+    for column in columns(results):
+        is_name = column == "policy"
         table.add_column(column, justify="left" if is_name else "right", no_wrap=not is_name)
     for row, policy in zip(table_rows(results), results["policies"], strict=True):
         table.add_row(*row, style="dim" if policy["is_privileged"] else None)
@@ -63,8 +78,8 @@ def print_table(results: Mapping[str, Any], title: str, console: Console | None 
 def print_paired(results: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the differences between the learned policies and the others, document by document."""
     table = Table(title="differences in reward / question, by document", title_justify="left")
-    columns = ("policy", "less", "mean", "95 % t-interval", "better in", "sign p", "by document")
-    for column in columns:
+    level = "95 % interval" if _has_blocks(results) else "95 % t-interval"
+    for column in ("policy", "less", "mean", level, "better in", "sign p", "by document"):
         table.add_column(column, no_wrap=column != "by document")
     for pair in results["paired"]:
         # Two policies in focus are compared once: the later one less the earlier.
@@ -75,9 +90,9 @@ def print_paired(results: Mapping[str, Any], console: Console | None = None) -> 
 
 def print_details(results: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the tables that only some workloads have (see `detail_tables`)."""
-    for title, columns, rows in detail_tables(results):
+    for title, heads, rows in detail_tables(results):
         table = Table(title=title, title_justify="left")
-        for column in columns:
+        for column in heads:
             table.add_column(column)
         for row in rows:
             table.add_row(*row)
@@ -91,7 +106,7 @@ def detail_tables(results: Mapping[str, Any]) -> list[tuple[str, list[str], list
     holds what was retrieved and nothing else; recall@k of the rankings, which a run may add as
     `results["ranking_recall"]`.
     """
-    tables = [(f"by category: {by_category.CELL}", *by_category.table(results))]
+    tables = [(f"by category: {by_category.cell(results)}", *by_category.table(results))]
     if results["played"]["workload"] == "document_qa":
         title = "pages in main context at the answer against the needs"
         tables.append((title, *retrieval.support_table(results["policies"])))
@@ -118,9 +133,9 @@ def _paired_row(pair: Mapping[str, Any]) -> list[str]:
 
 def markdown_table(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table with its footnote, and `detail_tables`."""
-    lines = [*_markdown(COLUMNS, table_rows(results)), "", footnote(results)]
-    for title, columns, rows in detail_tables(results):
-        lines += ["", f"{title[0].upper()}{title[1:]}.", "", *_markdown(columns, rows)]
+    lines = [*_markdown(columns(results), table_rows(results)), "", footnote(results)]
+    for title, heads, rows in detail_tables(results):
+        lines += ["", f"{title[0].upper()}{title[1:]}.", "", *_markdown(heads, rows)]
     return "\n".join(lines)
 
 
@@ -132,38 +147,91 @@ def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str
 def footnote(results: Mapping[str, Any]) -> str:
     """What the numbers rest on."""
     clusters, seeds = len(results["clusters"]), results["num_seeds"]
-    played = results["played"]
-    paging = played["paging"]
     policies = results["policies"]
+    unit = "block" if _has_blocks(results) else _cluster_name(results)
     note = (
-        f"{played['workload']}, ask {played['ask']}; capacity {paging['capacity']} "
-        f"{paging['unit']}, archive {paging['archival_capacity']}, "
-        f"stage_from {paging['stage_from']}, staging {paging['staging']}. "
-        f"{clusters} document{'s' if clusters > 1 else ''}, "
+        f"{_what_was_played(results['played'])} {clusters} {unit}{'s' if clusters > 1 else ''}, "
         f"{seeds} seed{'s' if seeds > 1 else ''}, "
         f"{policies[0]['episodes'] // seeds} episodes per seed."
     )
     if policies[0]["reward_per_question"]["interval"] is None:
-        return note + " Fewer than 6 documents: no interval is given."
-    return note + " Intervals: Student's t over documents."
+        return note + f" Fewer than 6 {unit}s: no interval is given."
+    if _has_blocks(results):
+        return note + " Intervals: bootstrap over blocks, which begin with an empty cache."
+    return note + f" Intervals: Student's t over {unit}s."
 
 
-def _row(policy: Mapping[str, Any]) -> list[str]:
-    reward = policy["reward_per_question"]
-    interval = reward["interval"]
-    operations = policy["operations_per_question"]
-    other = sum(operations[name] for name in ("next", "evict", "search"))
-    score = policy.get("normalized_score")
-    name = policy["name"]
+def _what_was_played(played: Mapping[str, Any]) -> str:
+    paging = played["paging"]
+    if played["workload"] != "page_cache":
+        return (
+            f"{played['workload']}, ask {played['ask']}; capacity {paging['capacity']} "
+            f"{paging['unit']}, archive {paging['archival_capacity']}, "
+            f"stage_from {paging['stage_from']}, staging {paging['staging']}."
+        )
+    cache = played["parameters"]
+    source = cache["trace"] if cache["source"] == "trace" else ", ".join(cache["kinds"])
+    return (
+        f"{played['workload']} ({source}), {cache['window_requests']} requests an episode; "
+        f"capacity {paging['capacity']} {paging['unit']}, admission {paging['admission']}, "
+        f"shown slots {_shown(paging['shown_slots'])}."
+    )
+
+
+def _shown(shown_slots: int | None) -> str:
+    return "all" if shown_slots is None else f"{shown_slots} (rules and bound: all)"
+
+
+def _cluster_name(results: Mapping[str, Any]) -> str:
+    return "stream" if results["played"]["workload"] == "page_cache" else "document"
+
+
+def _has_blocks(results: Mapping[str, Any]) -> bool:
+    """Whether clusters are parts of one stream."""
+    return bool(results["played"].get("split") == "halves")
+
+
+def _name(policy: Mapping[str, Any]) -> str:
+    name: str = policy["name"]
     options = {k: v for k, v in policy["overrides"].items() if k != "staging"}
     if options:
         name += " (" + ", ".join(f"{key}={value}" for key, value in options.items()) + ")"
+    return name
+
+
+def _estimate(summary: Mapping[str, Any]) -> list[str]:
+    """Estimate and interval."""
+    interval = summary["interval"]
     return [
-        name,
-        f"{reward['estimate']:.3f}",
+        f"{summary['estimate']:.3f}",
         f"{interval['low']:.3f}..{interval['high']:.3f}" if interval else "-",
+    ]
+
+
+def _score(policy: Mapping[str, Any]) -> str:
+    score = policy.get("normalized_score")
+    return "-" if score is None else f"{score:.3f}"
+
+
+def _cache_row(policy: Mapping[str, Any]) -> list[str]:
+    decisions = sum(policy["operations_per_question"].values())
+    return [
+        policy["name"],  # what rules see is in the footnote
+        *_estimate(policy["hit_ratio"]),
+        _score(policy),
+        f"{decisions:.2f}",
+        f"{1e3 * policy['decision_ms']:.0f}",
+    ]
+
+
+def _row(policy: Mapping[str, Any]) -> list[str]:
+    operations = policy["operations_per_question"]
+    other = sum(operations[name] for name in ("next", "evict", "search"))
+    return [
+        _name(policy),
+        *_estimate(policy["reward_per_question"]),
         f"{policy['evidence_recall']['estimate']:.3f}",
-        "-" if score is None else f"{score:.3f}",
+        _score(policy),
         f"{operations['store']:.1f}",
         f"{operations['retrieve']:.1f}",
         f"{other:.1f}",

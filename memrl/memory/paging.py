@@ -135,6 +135,10 @@ class PagingCore:
         """Whether the page is in main context."""
         return page in self._queue
 
+    def was_seen(self, page: int) -> bool:
+        """Whether recall holds the page."""
+        return page in self._sizes
+
     def is_archived(self, page: int) -> bool:
         """Whether archival holds a copy of the page."""
         return page in self._archive

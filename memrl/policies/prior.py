@@ -45,6 +45,11 @@ class PageScorer:
         return (features @ self.weight + self.bias).astype(np.float32)
 
 
+def unfitted_scorer(table: EpisodeTable) -> PageScorer:
+    """A scorer that knows nothing: 0 for every page of tables like this one."""
+    return PageScorer(np.zeros(page_features(table).shape[1]), 0.0, 0.0)
+
+
 def page_features(table: EpisodeTable) -> npt.NDArray[np.float64]:
     """(P, dim + len(SURFACE)) features of every page that do not depend on its document."""
     return np.concatenate([table.page_embedding, table.page_surface], axis=1).astype(np.float64)

@@ -19,7 +19,7 @@ from memrl.evaluation.play import play
 from memrl.options import PagingOptions
 from memrl.policies.heuristics import YieldOnly
 from memrl.policies.network import SetNetwork, log_policy, sample_actions
-from memrl.privileged import scored_queries
+from memrl.privileged import num_scored
 
 CPU = torch.device("cpu")
 OPTIONS = PagingOptions(
@@ -242,7 +242,7 @@ def test_rewards_are_those_of_the_scoring_path() -> None:
     records = play(group, YieldOnly(), list(range(8)))
     returns = rollout.reward_terms.sum(axis=(0, 2))
     assert returns.tolist() == pytest.approx([record.episode_return for record in records])
-    assert scored_queries(table).tolist() == [record.num_scored for record in records]
+    assert num_scored(table).tolist() == [record.num_scored for record in records]
 
 
 def test_logits_that_are_not_finite_are_named() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
+from request_tables import request_table
 from table_fixtures import with_room
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -49,6 +50,14 @@ def table() -> EpisodeTable:
     return build_table(documents, episodes, HashingEmbedder(16), lexical, name="made-up")
 
 
+@pytest.fixture(scope="module", params=["chats", "requests"])
+def any_table(request: pytest.FixtureRequest, table: EpisodeTable) -> EpisodeTable:
+    """Ten short episodes of messages and queries, or of requests."""
+    rng = np.random.default_rng(0)
+    strings = [rng.integers(0, 9, 10 + 3 * number).tolist() for number in range(10)]
+    return table if request.param == "chats" else request_table(strings)
+
+
 def make(table: EpisodeTable, **changes: Any) -> BatchedPagingEnv:
     return BatchedPagingEnv(table, with_room(OPTIONS, table), **({"num_envs": NUM_ENVS} | changes))
 
@@ -65,14 +74,14 @@ def assert_row(observation: Observation, row: int, expected: dict[str, Any]) -> 
         np.testing.assert_array_equal(observation[name][row].numpy(), value, err_msg=name)
 
 
-def test_each_row_is_the_reference_played_episode_after_episode(table: EpisodeTable) -> None:
-    env = make(table)
-    references = [PagingEnv(table, env.options) for _ in range(NUM_ENVS)]
+def test_each_row_is_the_reference_played_episode_after_episode(any_table: EpisodeTable) -> None:
+    env = make(any_table)
+    references = [PagingEnv(any_table, env.options) for _ in range(NUM_ENVS)]
     begun = [0] * NUM_ENVS
 
     def begin(row: int) -> dict[str, Any]:
         count = torch.tensor([begun[row]])
-        episode = draw_episodes(env._draws.seed, torch.tensor([row]), count, table.num_episodes)
+        episode = draw_episodes(env._draws.seed, torch.tensor([row]), count, any_table.num_episodes)
         begun[row] += 1
         return references[row].reset(options={"episode": int(episode)})[0]
 
@@ -157,7 +166,7 @@ class Recorder:
 
     def _has_acted(self, row: int) -> bool:
         """Whether an action has no outcome yet; a row that has only begun gives an empty one."""
-        return isinstance(self.seen[row][-1], list)
+        return bool(self.seen[row]) and isinstance(self.seen[row][-1], list)
 
     def play(self, steps: int) -> None:
         observation, infos = self.env.reset(seed=9)
@@ -183,8 +192,10 @@ class Recorder:
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_fixed_shapes_give_the_same_decision_by_decision(table: EpisodeTable, rounds: int) -> None:
-    expected, got = Recorder(make(table)), Recorder(make(table, rounds=rounds))
+def test_fixed_shapes_give_the_same_decision_by_decision(
+    any_table: EpisodeTable, rounds: int
+) -> None:
+    expected, got = Recorder(make(any_table)), Recorder(make(any_table, rounds=rounds))
     expected.play(30)
     got.play(30 + 160 // rounds)
     for one, two in zip(expected.seen, got.seen, strict=True):
@@ -211,15 +222,15 @@ def test_a_gpu_plays_as_a_cpu_does(table: EpisodeTable, rounds: int | None) -> N
         seen = [(step[0], step[4]) for step in steps]
 
 
-def test_a_step_of_fixed_shape_never_looks_at_a_value(table: EpisodeTable) -> None:
+def test_a_step_of_fixed_shape_never_looks_at_a_value(any_table: EpisodeTable) -> None:
     """Fake tensors have shapes but no values: what needs one raises."""
-    env = make(table, rounds=2)
+    env = make(any_table, rounds=2)
     env.reset(seed=0)
     action = torch.zeros(NUM_ENVS, dtype=torch.int64)
     with FakeTensorMode(allow_non_fake_inputs=True):
         step = cast(FixedShapePaging, env._rows).advance(action)
     assert isinstance(step.illegal, FakeTensor)
-    free = make(table)
+    free = make(any_table)
     free.reset(seed=0)
     with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(DataDependentOutputException):
         free._rows.step(action)  # type: ignore[union-attr]
@@ -268,8 +279,8 @@ def advance(env: BatchedPagingEnv, rng: np.random.Generator, steps: int) -> list
     return seen
 
 
-def test_saved_rows_can_be_continued_again(table: EpisodeTable) -> None:
-    env = make(table)
+def test_saved_rows_can_be_continued_again(any_table: EpisodeTable) -> None:
+    env = make(any_table)
     env.reset(seed=5)
     advance(env, np.random.default_rng(1), 25)
     saved = env.save(range(NUM_ENVS))

@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from request_tables import request_table
 from table_fixtures import with_room
 
 from envs.batched import BatchedPaging
@@ -104,6 +105,16 @@ def tables(draw: st.DrawFn) -> EpisodeTable:
         episodes.append(Episode(document, first, num_pages, tuple(queries), preloaded))
     statistics = fit_lexical_statistics(docs)
     return build_table(docs, episodes, HashingEmbedder(16), statistics, name="made-up")
+
+
+@st.composite
+def request_tables(draw: st.DrawFn) -> EpisodeTable:
+    """Strings of few pages, so that runs of hits are longer than one look ahead."""
+    strings = [
+        draw(st.lists(st.integers(0, draw(st.integers(0, 9))), min_size=1, max_size=MOST_EVENTS))
+        for _ in range(draw(st.integers(2, 12)))
+    ]
+    return request_table(strings, draw(st.lists(st.integers(1, 30), min_size=10, max_size=10)))
 
 
 @st.composite
@@ -238,6 +249,25 @@ def play_side_by_side(
 def test_ten_thousand_generated_episodes(
     table: EpisodeTable, options: PagingOptions, seed: int
 ) -> None:
+    play_side_by_side(table, options, seed)
+
+
+@given(
+    table=request_tables(),
+    options=paging_options(),
+    shown_slots=st.sampled_from((None, 1, 2, 3)),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(
+    max_examples=2_000 // EPISODES_PER_EXAMPLE,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+def test_two_thousand_generated_episodes_of_requests(
+    table: EpisodeTable, options: PagingOptions, shown_slots: int | None, seed: int
+) -> None:
+    reward = dataclasses.replace(options.reward, evidence=0.1)  # sums of which are not exact
+    options = dataclasses.replace(options, reward=reward, shown_slots=shown_slots)
     play_side_by_side(table, options, seed)
 
 

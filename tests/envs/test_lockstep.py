@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from play_against_model import SideBySide
+from request_tables import request_table
 from table_fixtures import paging_options, random_action, small_table, table_of, with_room
 
 from envs.lockstep import LockstepPaging
@@ -45,6 +46,22 @@ def test_lockstep_equals_the_model_on_random_play(
     options: PagingOptions, world: int, seed: int, p_illegal: float
 ) -> None:
     play_world(options, world, seed, p_illegal)
+
+
+@settings(max_examples=8)
+@given(
+    OPTIONS,
+    st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=16), min_size=8, max_size=8),
+    st.lists(st.integers(1, 12), min_size=6, max_size=6),
+    SEEDS,
+    P_ILLEGAL,
+)
+def test_lockstep_equals_the_model_on_requests(
+    options: PagingOptions, strings: list[list[int]], tokens: list[int], seed: int, p_illegal: float
+) -> None:
+    pair = SideBySide(request_table(strings, tokens), options, list(range(len(strings))))
+    pair.play(np.random.default_rng(seed), p_illegal)
+    assert all(model.phase == "end" for model in pair.models)
 
 
 @pytest.mark.slow

@@ -72,13 +72,18 @@ def test_the_longer_axis_of_the_table_goes_down() -> None:
     )
     policies = [{"name": name, "by_category": numbers} for name in "xyz"]
     cells = ["0.250, 0.500, 4.00 <=4", "0.500, 1.000, 6.00 <=6"]
-    assert by_category.table({"policies": policies[:2]}) == (
+    played = {"workload": "nested_kv"}
+    assert by_category.table({"policies": policies[:2], "played": played}) == (
         ["policy", "one", "two"],
         [["x", *cells], ["y", *cells]],
     )
     # More categories than policies: they are rows.
-    assert by_category.table({"policies": policies[:1]}) == (
+    assert by_category.table({"policies": policies[:1], "played": played}) == (
         ["category", "x"],
         [["one", cells[0]], ["two", cells[1]]],
     )
-    assert by_category.table({"policies": [{"name": "x", "by_category": {}}]}) == ([], [])
+    results: dict[str, Any] = {"policies": policies[:2], "played": {"workload": "page_cache"}}
+    ratios = by_category.table(results)[1]
+    assert ratios == [[name, "0.500", "1.000"] for name in "xy"], "the hit ratio alone"
+    results["policies"] = [{"name": "x", "by_category": {}}]
+    assert by_category.table(results) == ([], [])

@@ -121,7 +121,8 @@ def test_the_numbers_of_one_policy() -> None:
     ]
     records[1].evidence_by_category = {"two": [2.0, 2.0]}
     results = summarize([entry("x", records)], [], SETTINGS)
-    assert results["schema"] == 4
+    assert results["schema"] == 5
+    assert results["policies"][0]["hit_ratio"] is None
     assert results["clusters"] == ["a", "b"]
     assert results["num_seeds"] == 1
     assert results["paired"] == []

@@ -1,0 +1,241 @@
+"""Traces of block and object caches: oracleGeneral, the text of the LIRS authors, CSV.
+
+    oracleGeneral  24 bytes a request, little endian: uint32 time, uint64 id, uint32 size, int64
+                   place of the next request of the same id (libCacheSim); `.oracleGeneral.bin`
+    LIRS           one block number a line, lines of `*` are breakpoints and no requests; `.trace`
+    CSV            a header that names the columns; those of the page and of its size are found by
+                   their usual names; `.csv`
+
+Each also compressed as `.gz`. Every request counts as a read. Pages get numbers of their own, so
+that ids may be anything.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from envs.workloads.files import (
+    DataFormatError,
+    DataSource,
+    file_sha256,
+    find_data_file,
+    read_bytes,
+)
+from memrl.documents import RequestStream, Workload
+from memrl.request_table import MOST_TOKENS, by_first_request
+
+SOURCE = DataSource(
+    folder="cache_traces",
+    published="GitHub 1a1a11a/libCacheSim (data/) and ben-manes/caffeine (simulator, parser/lirs)",
+    licence="GPL-3.0 and Apache-2.0; the LIRS authors state no licence for their traces",
+)
+PUBLISHED_SHA256 = {
+    "cloudPhysicsIO.csv": "987ff2213050e47d24e8ba6e010d4b3127e51aafef6a76a8a6d43d13b9156fa1",
+    "cloudPhysicsIO.oracleGeneral.bin": (
+        "65438dd7b2d3dec7ffe8a5c9348045da92de3311f339b7b59c9a0a44e6050dea"
+    ),
+    "lirs/2_pools.trace.gz": "12370af6d9e1b5a4d16642c6a5d0322565f20aed54bed8176901e74f70a4c3ee",
+    "lirs/backf.trace.gz": "7020d7ad56034d65cdbb6f50bef5d5a122fbac63bdf250712aeac9483abceed2",
+    "lirs/cpp.trace.gz": "05b93e0498265ef9f57c22f9d1e6b8c57d60b7e76c16a020d56748d7ec7d41f6",
+    "lirs/cs.trace.gz": "05b8faa3fa5f9818a72ef57fe5502058d3cbf090514133dfc2136a761a8286e6",
+    "lirs/gli.trace.gz": "c300a0bff8149373bdbb7df3fa440e621aba920b0ec6bcc7a936f360f782511c",
+    "lirs/loop.trace.gz": "465c1cc6bb08993034fd3597106cb0edc55b25a5984a17a12018f30a06ba60e9",
+    "lirs/multi1.trace.gz": "d19de814ed1637c06692d68ddfd2da002cb6bfddc4b1ac302ed94a162836380d",
+    "lirs/multi2.trace.gz": "3576bc20286f4d204a3c2b6647bb691ed9dde9a923a32624e145873ed830dad5",
+    "lirs/multi3.trace.gz": "e1957bb3c49a1e3409fb651dd8fc4273eb144acdc5deb820e7671cb18583dfad",
+    "lirs/ps.trace.gz": "f9bb54cdbe9825dc9cfddaef5c847001d9b287fe28f6af19782f1a7d12b1b085",
+    "lirs/scan.trace.gz": "eb5d1cea207e4f2252babed1bab710f557fecb6844ebe124ec75084a9df0da52",
+    "lirs/sprite.trace.gz": "e2613162ee4d5134cf155ae090ccd1613a0a91f45e3a0bd636233b5bb42fc28d",
+    "lirs/zigzag.trace.gz": "f84d2be590a07fd2eaaedd283a72861e9ad1a0763c31b361ffb2329d973dccf0",
+}
+"""Of the files as they are published; the first two are not compressed there."""
+PAGE_COLUMNS = ("id", "obj_id", "object_id", "key", "page", "block", "lbn", "lba")
+"""Names of the column of pages in a CSV file, in any case."""
+SIZE_COLUMNS = ("size", "obj_size", "object_size", "length", "bytes")
+"""Names of the column of sizes; without one every page has size 1."""
+
+_ORACLE_GENERAL = np.dtype([("time", "<u4"), ("id", "<u8"), ("size", "<u4"), ("next", "<i8")])
+_NEVER = np.iinfo(np.int64).max
+
+
+class _Requests(NamedTuple):
+    """What a file holds: ids (T,) that can be sorted, and their sizes (T,) int64, None for 1."""
+
+    ids: npt.NDArray[Any]
+    sizes: npt.NDArray[np.int64] | None
+
+
+def load_trace(trace: str, data_dir: str | Path | None = None) -> Workload:
+    """Loads a trace as one stream of requests.
+
+    Args:
+        trace: name of its file below `cache_traces/`, with or without what tells the format
+            ("lirs/loop", "cloudPhysicsIO.csv.gz").
+        data_dir: folder that holds `cache_traces/`; None takes the one named by `MEMRL_DATA`.
+
+    Returns:
+        The workload; `repairs` counts what was mended, skipped or dropped.
+
+    Raises:
+        DataFileMissingError: there is no such file (a `FileNotFoundError`).
+        DataFormatError: the file is damaged, not in its format, or holds no request.
+    """
+    names = [trace] if _reader_of(trace) else [trace + end for end in _endings()]
+    path = find_data_file(data_dir, SOURCE, names)
+    reader = _reader_of(path.name)
+    assert reader is not None  # all names have an ending
+    repairs: Counter[str] = Counter()
+    raw, sha256 = read_bytes(path), file_sha256(path)
+    published = _published_sha256(path)
+    if published not in (None, sha256, hashlib.sha256(raw).hexdigest()):
+        repairs["files of another version than the published one: results do not compare"] += 1
+    requests = reader(path, raw, repairs)
+    if not len(requests.ids):
+        raise DataFormatError(f"{path} holds no request: fetch it again from {SOURCE.published}.")
+    stream = _stream(trace, requests, repairs)
+    provenance: dict[str, object] = {
+        "files": {path.name: sha256},
+        "published": SOURCE.published,
+        "licence": SOURCE.licence,
+    }
+    return Workload("page_cache", (), provenance, dict(sorted(repairs.items())), (stream,))
+
+
+def _published_sha256(path: Path) -> str | None:
+    """Of a file that has the name of a published one; None for others."""
+    return next(
+        (
+            digest
+            for name, digest in PUBLISHED_SHA256.items()
+            if path.as_posix().endswith((f"/{name}", f"/{name}.gz"))
+        ),
+        None,
+    )
+
+
+def _stream(name: str, requests: _Requests, repairs: Counter[str]) -> RequestStream:
+    """Number the pages, and give each the size that it had first."""
+    pages, distinct = by_first_request(requests.ids)
+    tokens = np.ones(len(distinct), dtype=np.int64)
+    if requests.sizes is not None:
+        sizes = requests.sizes
+        first = np.unique(pages, return_index=True)[1]
+        tokens = sizes[first]
+        _note(repairs, "requests of another size than their page's first", sizes != tokens[pages])
+        _note(repairs, "pages of size 0 counted as 1", tokens < 1)
+        _note(repairs, f"pages larger than {MOST_TOKENS} counted as that", tokens > MOST_TOKENS)
+    return RequestStream(
+        stream_id=name,
+        pages=pages.astype(np.int32),
+        page_tokens=tokens.clip(1, MOST_TOKENS),
+        page_ids=tuple(map(str, distinct.tolist())),
+        kind=name,
+    )
+
+
+def _note(repairs: Counter[str], what: str, happened: npt.NDArray[np.bool_] | int) -> None:
+    count = int(np.sum(happened))
+    if count:
+        repairs[what] += count
+
+
+# ---------------------------------------------------------------------- formats
+
+
+def _read_oracle_general(path: Path, raw: bytes, repairs: Counter[str]) -> _Requests:
+    del repairs
+    if len(raw) % _ORACLE_GENERAL.itemsize:
+        raise DataFormatError(
+            f"{path} is cut short: its {len(raw)} bytes are no multiple of the "
+            f"{_ORACLE_GENERAL.itemsize} of a request; fetch it again."
+        )
+    records = np.frombuffer(raw, _ORACLE_GENERAL)
+    following = records["next"]
+    is_last = (following == -1) | (following == _NEVER)
+    if not (is_last | (following > np.arange(len(records)))).all():
+        raise DataFormatError(
+            f"{path} is no oracleGeneral file: a request's next one comes before it."
+        )
+    return _Requests(records["id"], records["size"].astype(np.int64))
+
+
+def _read_lirs(path: Path, raw: bytes, repairs: Counter[str]) -> _Requests:
+    del path
+    lines = [line.strip() for line in raw.splitlines()]
+    blocks = [int(line) for line in lines if line.isdigit() and len(line) < 19]
+    empty, breakpoints = lines.count(b""), lines.count(b"*")
+    _note(repairs, "empty lines skipped", empty)
+    _note(repairs, "breakpoints (*) skipped", breakpoints)
+    _note(
+        repairs,
+        "lines that are no block number dropped",
+        len(lines) - len(blocks) - empty - breakpoints,
+    )
+    return _Requests(np.array(blocks, dtype=np.int64), None)
+
+
+def _read_csv(path: Path, raw: bytes, repairs: Counter[str]) -> _Requests:
+    rows = csv.reader(_decoded(raw, repairs))
+    try:
+        header = [name.strip().lower() for name in next(rows, [])]
+        page, size = _column(header, PAGE_COLUMNS), _column(header, SIZE_COLUMNS)
+        if page is None:
+            raise DataFormatError(
+                f"{path} names no column of pages ({', '.join(PAGE_COLUMNS)}) in its header "
+                f"{header[:10]}: add a header."
+            )
+        kept = [row for row in rows if row]
+    except csv.Error as error:
+        raise DataFormatError(f"{path} is not valid CSV ({error}): fetch it again.") from error
+    complete = [row for row in kept if len(row) == len(header) and row[page].strip()]
+    _note(repairs, "rows without a page or with other columns dropped", len(kept) - len(complete))
+    ids = np.array([row[page].strip() for row in complete], dtype=str)
+    if size is None:
+        return _Requests(ids, None)
+    texts = [row[size].strip() for row in complete]
+    is_number = np.array([text.isascii() and text.isdigit() for text in texts], dtype=bool)
+    _note(repairs, "requests whose size is no number counted as 1", ~is_number)
+    # The digits are cut where the size is too large by far, so that it fits an integer.
+    sizes = [int(text[:18]) if text.isascii() and text.isdigit() else 1 for text in texts]
+    return _Requests(ids, np.array(sizes, dtype=np.int64))
+
+
+def _decoded(raw: bytes, repairs: Counter[str]) -> list[str]:
+    """The lines that are UTF-8."""
+    lines, dropped = [], 0
+    for line in raw.removeprefix(b"\xef\xbb\xbf").splitlines():
+        try:
+            lines.append(line.decode())
+        except UnicodeDecodeError:
+            dropped += 1
+    _note(repairs, "lines that are not UTF-8 dropped", dropped)
+    return lines
+
+
+def _column(header: Sequence[str], names: Sequence[str]) -> int | None:
+    return next((header.index(name) for name in names if name in header), None)
+
+
+_Reader = Callable[[Path, bytes, "Counter[str]"], _Requests]
+_READERS: dict[str, _Reader] = {
+    ".oracleGeneral.bin": _read_oracle_general,
+    ".trace": _read_lirs,
+    ".csv": _read_csv,
+}
+
+
+def _endings() -> list[str]:
+    return [ending + packed for ending in _READERS for packed in (".gz", "")]
+
+
+def _reader_of(name: str) -> _Reader | None:
+    plain = name.removesuffix(".gz")
+    return next((read for ending, read in _READERS.items() if plain.endswith(ending)), None)
