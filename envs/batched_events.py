@@ -39,7 +39,6 @@ class EventTensors:
     episode: Tensor
     event: Tensor
     messages: Tensor
-    requested: Tensor | None
     page_size: Tensor
     page_tokens: Tensor
     size_before: Tensor
@@ -48,6 +47,7 @@ class EventTensors:
     category: Tensor
     query_offset: Tensor
     max_queries: int
+    requested: Tensor | None = None
 
     @classmethod
     def from_table(

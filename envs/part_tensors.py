@@ -40,7 +40,6 @@ class PartTensors(NamedTuple):
     @classmethod
     def room(cls, table: EpisodeTable, sizes: PartSizes, device: torch.device) -> PartTensors:
         """Room for a part of a table of these sizes, or smaller; all 0."""
-        has_requests = table.has_requests
         of_table, of_timetable, of_events = (
             {name: torch.zeros(shape, dtype=kind, device=device) for name, (shape, kind) in own}
             for own in (shapes.items() for shapes in _shapes(table, sizes))
@@ -48,13 +47,9 @@ class PartTensors(NamedTuple):
         happens = np.arange(table.event_kind.shape[1]) < table.episode_num_events[:, None]
         most_queries = (happens & (table.event_kind == Event.QUERY)).sum(axis=1).max()
         return cls(
-            TableTensors(**of_table, has_requests=has_requests),
+            TableTensors(**of_table, has_requests=table.has_requests),
             QueryTimetable(**of_timetable),
-            EventTensors(
-                **of_events,
-                max_queries=max(int(most_queries), 1),
-                **({} if has_requests else {"requested": None}),
-            ),
+            EventTensors(**of_events, max_queries=max(int(most_queries), 1)),
         )
 
     def tensors(self) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from request_tables import cache_options, request_table
 from table_fixtures import shared_table, small_table
 
 from envs.batched import BatchedPaging
@@ -28,8 +29,9 @@ from memrl.device_memory import DeviceMemoryError
 from memrl.distributed import Ranks
 from memrl.evaluation.play import play
 from memrl.options import PagingOptions
+from memrl.policies.belady import FarthestFirst, least_faults
 from memrl.policies.clairvoyant import Clairvoyant
-from memrl.policies.heuristics import StoreAndRetrieve
+from memrl.policies.heuristics import CacheEviction, StoreAndRetrieve
 from memrl.policies.network import SetNetwork
 from memrl.policy_gradient_config import Tier
 from memrl.state import TableTensors
@@ -64,10 +66,18 @@ def shards(seed: int = 0) -> TableShards:
 # ---------------------------------------------------------------------- bytes
 
 
-@pytest.mark.parametrize("num_queries", [0, 1, 5])
+def cache_table() -> EpisodeTable:
+    """Eight strings of requests of several lengths."""
+    rng = np.random.default_rng(0)
+    return request_table([rng.integers(0, 4 + n, 12 + 2 * n).tolist() for n in range(8)])
+
+
+@pytest.mark.parametrize("num_queries", [0, 1, 5, None])
 @pytest.mark.parametrize("unit", ["pages", "tokens"])
-def test_shapes_and_bytes_are_those_of_the_tensors(num_queries: int, unit: Any) -> None:
-    whole = small_table(3, num_documents=4, num_queries=num_queries, longest_route=2)
+def test_shapes_and_bytes_are_those_of_the_tensors(num_queries: int | None, unit: Any) -> None:
+    whole = cache_table()
+    if num_queries is not None:
+        whole = small_table(3, num_documents=4, num_queries=num_queries, longest_route=2)
     options = PagingOptions(capacity=9, unit=unit, num_slots=3)
     for part in (whole, table_part(whole, np.array([0])), table_part(whole, np.array([1, 4, 5]))):
         made = PartTensors.of(part, options, CPU).tensors()
@@ -242,6 +252,26 @@ def test_every_episode_is_played_as_from_the_whole_table(
                 for row in np.flatnonzero(running & one.terminated).tolist():
                     assert whole.log(row) == divided.log(row)
                 running &= ~one.terminated
+
+
+def test_page_caches_are_played_in_shards_too() -> None:
+    whole, options = cache_table(), cache_options(3)
+    parts = split_table(whole, playing_bytes(whole) // 2, bytes_of_parts(whole))
+    assert len(parts) >= 3
+    at_once, in_shards = BatchedPaging(whole, options, 4), ShardedPaging(parts, options, 4)
+    episodes = range(whole.num_episodes)
+    for policy in (CacheEviction("recency"), FarthestFirst()):
+        one = play(at_once, policy, episodes)
+        runs = [play(in_shards, policy, list(places)) for places in by_shard(in_shards, episodes)]
+        assert one == sorted(sum(runs, []), key=lambda record: record.episode)
+        assert sum(record.hits for record in one) > 0
+        faults = sum(record.requests - record.hits for record in one)
+        strings = [
+            whole.event_index[episode, : whole.episode_num_events[episode]].tolist()
+            for episode in episodes
+        ]
+        least = sum(least_faults(string, 3) for string in strings)
+        assert faults == least if policy.is_privileged else faults > least
 
 
 def test_steps_of_fixed_shape_play_in_shards_too() -> None:

@@ -371,6 +371,7 @@ def test_idf_of_a_corpus_counts_each_passage_once_and_no_question(
     folder: Path, tmp_path: Path
 ) -> None:
     tables = tables_of(folder, tmp_path, dataset="2wiki", scope="corpus")
+    assert tables.statistics is not None
     assert tables.statistics.num_documents == 20
     fewer = tables_of(folder, tmp_path, dataset="2wiki", scope="corpus", num_questions=6)
     assert fewer.statistics == tables.statistics
@@ -380,6 +381,7 @@ def test_idf_of_questions_with_passages_of_their_own_is_that_of_training(
     folder: Path, tmp_path: Path
 ) -> None:
     tables = tables_of(folder, tmp_path, dataset="hotpotqa")
+    assert tables.statistics is not None
     assert tables.statistics.num_documents == len(tables.train.text.pages)
 
 
