@@ -44,6 +44,7 @@ def made(seed: int, *, documents: int = 5, episodes: int = 12, sort: bool = Fals
 
 OF_DOCUMENTS = (
     *("page_offset", "page_count", "query_offset", "page_score_base", "query_score_base"),
+    "score_stride",
 )
 
 
@@ -69,6 +70,7 @@ def assert_same_episode(whole: EpisodeTable, episode: int, part: EpisodeTable, o
             assert np.array_equal(array[before], other[after]), name
     num_pages = int(whole.page_count[here])
     assert num_pages == int(part.page_count[there])
+    assert whole.score_stride[here] == part.score_stride[there]
     for query in range(int(np.diff(whole.query_offset)[here])):
         assert_same_scores(whole, here, part, there, num_pages, query=query)
     for page in range(num_pages):

@@ -262,8 +262,12 @@ def test_page_caches_are_played_in_shards_too() -> None:
     episodes = range(whole.num_episodes)
     for policy in (CacheEviction("recency"), FarthestFirst()):
         one = play(at_once, policy, episodes)
-        runs = [play(in_shards, policy, list(places)) for places in by_shard(in_shards, episodes)]
-        assert one == sorted(sum(runs, []), key=lambda record: record.episode)
+        parted = [
+            record
+            for places in by_shard(in_shards, episodes)
+            for record in play(in_shards, policy, list(places))
+        ]
+        assert one == sorted(parted, key=lambda record: record.episode)
         assert sum(record.hits for record in one) > 0
         faults = sum(record.requests - record.hits for record in one)
         strings = [
