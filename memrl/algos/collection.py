@@ -16,6 +16,7 @@ from torch import Tensor
 
 from memrl.algos.dataset import DecisionDataset, DecisionsByKind
 from memrl.algos.decisions import KINDS, DecisionView, acts_on_victim_alone, decision_views
+from memrl.algos.episode_draws import by_shard
 from memrl.draws import random_uniforms
 from memrl.evaluation.play import PagingGroup
 from memrl.policies.base import Policy
@@ -78,21 +79,40 @@ def collect(
     """Play every episode once, and keep each decision with its label.
 
     Decisions are kept episode by episode, in the order of the plan, so that their order does not
-    depend on how many episodes are played side by side.
+    depend on how many episodes are played side by side, nor on shards.
 
     Args:
-        group: where they are played; its rows are begun anew.
+        group: where they are played; its rows are begun anew. If it plays its table shard by shard,
+            the episodes of one shard are played after those of another.
         plan: what is played. label: makes the labels.
         decisions: where decisions are added, as `DecisionView` shows them, with a column `labels`.
         with_context: see `decision_views`; it applies where operations under pressure are about the
             victim alone.
         on_finished: called with 1 for each finished episode, for progress bars and safe points.
     """
-    victim_alone = acts_on_victim_alone(group.options)
-    playing = _Playing(group, plan)
     collected = {kind: DecisionDataset() for kind in KINDS}
+    for places in by_shard(group, plan.episodes):
+        _collect_part(group, plan, places, label, collected, with_context, on_finished)
+    for kind, own in collected.items():
+        if len(own):
+            # An episode's decisions have been added in its own order.
+            decisions[kind].extend(own, own.column("place").argsort(stable=True), leave_out="place")
+
+
+def _collect_part(
+    group: PagingGroup,
+    plan: Plan,
+    places: Sequence[int],
+    label: Label,
+    collected: Mapping[str, DecisionDataset],
+    with_context: bool,
+    on_finished: Callable[[int], None] | None,
+) -> None:
+    """Play a part of a plan; decisions get a column `place`, of their episode in the whole plan."""
+    victim_alone = acts_on_victim_alone(group.options)
+    playing, place_of = _Playing(group, plan.part(places)), torch.tensor(places).to(group.device)
     playing.begin_next(range(group.num_envs))
-    num_left = len(plan.episodes)
+    num_left = len(places)
     while num_left:
         mask = group.action_masks()
         rows = (playing.is_running & mask[:, 1:].any(dim=1)).nonzero()[:, 0]
@@ -109,7 +129,7 @@ def collect(
                     view.inputs,
                     view.action_mask,
                     labels=view.values(labels[view.row]),
-                    place=playing.place[view.row],
+                    place=place_of[playing.place[view.row]],
                 )
             actions[rows] = playing.choose(rows, views, mask[rows], truth)
         terminated = group.advance(actions).terminated
@@ -119,10 +139,6 @@ def collect(
         if on_finished is not None:
             for _ in ended:
                 on_finished(1)
-    for kind, own in collected.items():
-        if len(own):
-            # An episode's decisions have been added in its own order.
-            decisions[kind].extend(own, own.column("place").argsort(stable=True), leave_out="place")
 
 
 class _Playing:

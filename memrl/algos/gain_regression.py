@@ -26,7 +26,7 @@ from memrl.actions import Op
 from memrl.algos.collection import Behaviour, Plan, collect
 from memrl.algos.dataset import DecisionsByKind
 from memrl.algos.decisions import KINDS
-from memrl.algos.episode_draws import by_shard, require_same_shards, shards_record
+from memrl.algos.episode_draws import require_same_shards, shards_record
 from memrl.algos.eviction import Parts, cache_teachers, eviction_labels, ranking_loss
 from memrl.algos.labels import gain_labels
 from memrl.algos.shares import Places, Share, require_decisions
@@ -136,15 +136,14 @@ class GainRegression:
         plan = self._plan(number, episodes.tolist())
         own = plan.part(range(self._share.start, self._share.stop))
         with naming_what_fits(self._device, group.num_envs, lambda: group.row_memory):
-            for places in by_shard(group, own.episodes):
-                collect(
-                    group,
-                    own.part(places),
-                    self._labels,
-                    self.dataset,
-                    with_context=self.network.slot_pool,
-                    on_finished=on_finished,
-                )
+            collect(
+                group,
+                own,
+                self._labels,
+                self.dataset,
+                with_context=self.network.slot_pool,
+                on_finished=on_finished,
+            )
         require_decisions(self.ranks, len(self.dataset))
         for kind, length in self.dataset.lengths().items():
             # Ranks play one stretch of the plan after the other: no step tells them apart.
