@@ -49,9 +49,10 @@ format: .venv/.ok ## put the code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.ok ## measure the environments' speed
+bench: .venv/.ok ## measure the environments' speed, and how it and their memory grow
 	$(BIN)/python tests/benchmarks/env_sps.py $(ARGS)
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/vector_env_sps.py $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/growth.py $(ARGS)
 
 bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
 	$(BIN)/python -m pytest -m gpu $(ARGS)
@@ -62,10 +63,15 @@ bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
 	  --rows 1024 4096 8192 --json bench_gpu_imitation.json
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/tables.py --device cuda --copies 300 \
 	  --json bench_gpu_tables.json
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/growth.py --device cuda \
+	  --num-envs 256 1024 4096 16384 65536 --base-envs 4096 --json bench_gpu_growth.json
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/ppo_sps.py --device cuda \
+	  --sizes 1024 16384 --json bench_gpu_ppo.json
 
-bench-train: .venv/.ok ## measure how fast gain regression and the group policy gradient learn
+bench-train: .venv/.ok ## measure how fast the learners learn, PPO beside stable-baselines3
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/imitation_sps.py $(ARGS)
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/train_sps.py $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/ppo_sps.py $(ARGS)
 
 bench-tables: .venv/.ok ## measure loading tables, and playing them in shards
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/tables.py $(ARGS)

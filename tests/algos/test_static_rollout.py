@@ -150,6 +150,31 @@ class Looks(Net):
         return values if float(values.detach().sum()) < torch.inf else -values
 
 
+@pytest.mark.slow
+def test_a_compiled_rollout_of_many_slots_is_the_eager_one() -> None:
+    """With the compiler's own kernels, whose vectors are longer than the slots of other tests."""
+    net, table, options = Net(), small_table(1, num_pages=60), PagingOptions(archival_capacity=20)
+    expected = by_decision(
+        roll_out(
+            BatchedPaging(table, options, len(EPISODES)),
+            net,
+            EPISODES,
+            3,
+            victim_alone=True,
+            device=CPU,
+        )
+    )
+    group = FixedShapePaging(table, options, len(EPISODES), CPU, rounds=1, draws=None)
+    rollouts = StaticRollouts(group, net, victim_alone=True, tier="compile")
+    got = by_decision(rollouts.play(EPISODES, 3))
+    assert rollouts.tier == "compile"
+    assert {kind for row in expected for kind, *_ in row} == {"pressure", "query"}
+    for row, own in zip(expected, got, strict=True):
+        for one, other in zip(row, own, strict=True):
+            assert other[:2] == one[:2]
+            assert other[3:6] == one[3:6]  # clock, what was still to get, mask
+
+
 def test_what_cannot_be_compiled_runs_eagerly_with_one_warning() -> None:
     net = Looks()
     rollouts = static(net, tier="compile", backend="eager", rounds=1)

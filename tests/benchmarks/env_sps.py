@@ -76,13 +76,13 @@ class RefusingEmbedder(HashingEmbedder):
         return super().embed(texts)
 
 
-def make_table(num_episodes: int = 256) -> EpisodeTable:
+def make_table(num_episodes: int = 256, *, window_pages: int = 150) -> EpisodeTable:
     """Build the workload; from then on its embedder raises."""
     embedder = RefusingEmbedder(64)
     documents = generate_chats(ChatParams(num_documents=8), np.random.default_rng(0)).documents
     episodes = sample_episodes(
         documents,
-        window_pages=150,
+        window_pages=window_pages,
         max_queries=10,
         ask="interleaved",
         episodes_per_document=num_episodes // len(documents),

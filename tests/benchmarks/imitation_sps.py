@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +24,7 @@ from unittest import mock
 
 import torch
 from benchmarks.env_sps import make_table, save
-from benchmarks.train_sps import timed
+from benchmarks.timing import Seconds
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -73,42 +71,35 @@ class Arm:
             device=device,
         )
         for number, name in enumerate(ROUNDS):
-            before, seconds = len(learner.dataset), dict.fromkeys(PARTS, 0.0)
+            before, parts = len(learner.dataset), {part: Seconds() for part in PARTS}
+            collecting, fitting = Seconds(device), Seconds(device)
             with ExitStack() as stack:
                 for part, functions in PARTS.items():
                     for owner, function in functions:
-                        watched = timed(getattr(owner, function), seconds, part)
+                        watched = parts[part].of(getattr(owner, function))
                         stack.enter_context(mock.patch.object(owner, function, watched))
-                wall, cpu = _seconds(learner.begin_round, device)
+                collecting.of(learner.begin_round)()
             states = len(learner.dataset) - before
             self.states[number] = states
-            self._note(f"{name}: states per wall s", states / wall)
-            self._note(f"{name}: states per CPU s", states / cpu)
-            for part, value in seconds.items():
-                self._note(f"{name}: {part}", value / cpu)
-            self._note(f"{name}: rest", 1.0 - sum(seconds.values()) / cpu)
+            self._note(f"{name}: states per wall s", states / collecting.wall)
+            self._note(f"{name}: states per CPU s", states / collecting.cpu)
+            shares = {part: spent.cpu / collecting.cpu for part, spent in parts.items()}
+            for part, share in shares.items():
+                self._note(f"{name}: {part}", share)
+            self._note(f"{name}: rest", 1.0 - sum(shares.values()))
             learner.update()
 
             def fit() -> None:
                 for _ in range(UPDATES):
                     learner.update()
 
-            wall, cpu = _seconds(fit, device)
+            fitting.of(fit)()
             samples = UPDATES * config.batch_size
-            self._note(f"{name}: samples per wall s", samples / wall)
-            self._note(f"{name}: samples per CPU s", samples / cpu)
+            self._note(f"{name}: samples per wall s", samples / fitting.wall)
+            self._note(f"{name}: samples per CPU s", samples / fitting.cpu)
 
     def _note(self, what: str, value: float) -> None:
         self.rates.setdefault(what, []).append(value)
-
-
-def _seconds(function: Callable[[], None], device: torch.device) -> tuple[float, float]:
-    """Wall and CPU time of a call, the device's work included in the former."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - wall, time.process_time() - cpu
 
 
 def show(arms: list[Arm]) -> None:

@@ -13,18 +13,14 @@ begins from the same random weights. Nothing is asserted about time.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import torch
-from benchmarks.env_sps import make_table
+from benchmarks.env_sps import make_table, save
+from benchmarks.timing import Seconds, spread
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -65,39 +61,19 @@ class Arm:
 
     def measure(self, learner: GroupPolicyGradient) -> None:
         """Time one iteration."""
-        seconds = {"environment": 0.0, "fit": 0.0}
+        whole, environment, fit = Seconds(), Seconds(), Seconds()
         with (
-            mock.patch.object(
-                BatchedPaging, "advance", timed(BatchedPaging.advance, seconds, "environment")
-            ),
-            mock.patch.object(
-                BatchedPaging, "begin", timed(BatchedPaging.begin, seconds, "environment")
-            ),
-            mock.patch.object(
-                GroupPolicyGradient, "_fit", timed(GroupPolicyGradient._fit, seconds, "fit")
-            ),
+            mock.patch.object(BatchedPaging, "advance", environment.of(BatchedPaging.advance)),
+            mock.patch.object(BatchedPaging, "begin", environment.of(BatchedPaging.begin)),
+            mock.patch.object(GroupPolicyGradient, "_fit", fit.of(GroupPolicyGradient._fit)),
         ):
-            wall, cpu = time.perf_counter(), time.process_time()
-            decisions = learner.iterate()["rollout/decisions"]
-            cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-        self.wall.append(decisions / wall)
-        self.cpu.append(decisions / cpu)
-        seconds["acting"] = cpu - sum(seconds.values())
+            decisions = whole.of(learner.iterate)()["rollout/decisions"]
+        self.wall.append(decisions / whole.wall)
+        self.cpu.append(decisions / whole.cpu)
+        seconds = {"environment": environment.cpu, "fit": fit.cpu}
+        seconds["acting"] = whole.cpu - sum(seconds.values())
         for part, value in seconds.items():
-            self.shares.setdefault(part, []).append(value / cpu)
-
-
-def timed(function: Callable[..., Any], seconds: dict[str, float], part: str) -> Callable[..., Any]:
-    """The function, which adds the CPU time of its calls to a part's seconds."""
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        start = time.process_time()
-        try:
-            return function(*args, **kwargs)
-        finally:
-            seconds[part] += time.process_time() - start
-
-    return call
+            self.shares.setdefault(part, []).append(value / whole.cpu)
 
 
 def measure(arms: list[Arm], table: EpisodeTable, device: torch.device, repeats: int) -> None:
@@ -118,10 +94,8 @@ def show(arms: list[Arm]) -> None:
             f"{arm.num_groups} x {arm.group_size}",
             str(arm.hidden),
             "yes" if arm.slot_pool else "no",
-            *(
-                f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
-                for rates in (arm.wall, arm.cpu)
-            ),
+            spread(arm.wall),
+            spread(arm.cpu),
             *(f"{statistics.median(arm.shares[part]):.0%}" for part in parts),
         )
     Console(width=140).print(table)
@@ -149,13 +123,7 @@ def main() -> None:
     measure(arms, make_table(), torch.device(arguments.device), arguments.repeats)
     show(arms)
     if arguments.json:
-        machine = {
-            "platform": platform.platform(),
-            "torch": torch.__version__,
-            "device": arguments.device,
-        }
-        rows = [vars(arm) for arm in arms]
-        arguments.json.write_text(json.dumps({"machine": machine, "arms": rows}, indent=2))
+        save(arguments.json, [vars(arm) for arm in arms], arguments.device)
 
 
 if __name__ == "__main__":
