@@ -20,10 +20,10 @@ Choose = Callable[[Any, npt.NDArray[np.bool_]], np.int64]
 
 
 def small_caches() -> EpisodeTable:
-    """Loops and scans of 60 requests."""
+    """Loops of 5 to 10 pages, 60 requests of each: FIFO and LRU miss them all."""
     streams = generate_streams(
-        kinds=("loop", "scan"),
-        streams_per_kind=NUM_EPISODES // 2,
+        kinds=("loop",),
+        streams_per_kind=NUM_EPISODES,
         num_requests=60,
         num_pages=10,
         most_tokens=1,
