@@ -35,7 +35,7 @@ def make_conversation(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, An
     Raises:
         TypeError: if `table` is something else, such as a path, or an argument is unknown.
     """
-    return _make(table, "example_table", kwargs)
+    return _make(table, "tables.example_table", kwargs)
 
 
 def make_nested_kv(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
@@ -54,7 +54,7 @@ def make_nested_kv(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     if kwargs.get("options") is None:
         defaults = {"capacity": 8, "archival_capacity": None}
         kwargs = defaults | {"num_candidates": 10, "staging": "lexical"} | kwargs
-    return _make(table, "example_nested_kv_table", kwargs)
+    return _make(table, "tables.example_nested_kv_table", kwargs)
 
 
 def make_document_qa(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
@@ -73,7 +73,7 @@ def make_document_qa(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any
     if kwargs.get("options") is None:
         defaults = {"capacity": 2, "archival_capacity": None}
         kwargs = defaults | {"num_candidates": 4, "staging": "hybrid"} | kwargs
-    return _make(table, "example_document_qa_table", kwargs)
+    return _make(table, "tables.example_document_qa_table", kwargs)
 
 
 def make_page_cache(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
@@ -93,7 +93,7 @@ def make_page_cache(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]
     if kwargs.get("options") is None:
         defaults: dict[str, Any] = {"capacity": 16, "archival_capacity": 0, "num_candidates": 0}
         kwargs = defaults | {"evict_scope": "any"} | kwargs
-    return _make(table, "example_page_cache_table", kwargs)
+    return _make(table, "cache_tables.example_page_cache_table", kwargs)
 
 
 def _make(table: Any, example: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
@@ -115,7 +115,8 @@ def _make(table: Any, example: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any
             "see envs.workloads.tables.preset_tables."
         )
     if table is None:
-        table = getattr(envs.workloads.tables, example)()
+        module, function = example.split(".")
+        table = getattr(getattr(envs.workloads, module), function)()
     env: gymnasium.Env[Any, Any] = envs.paging.PagingEnv(table, **kwargs)
     return env
 

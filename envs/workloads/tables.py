@@ -16,22 +16,15 @@ from typing import Any
 import numpy as np
 
 from envs.workloads.babi import load_babi, told_episodes
+from envs.workloads.cache_tables import load_page_cache, request_tables
 from envs.workloads.chat import ChatParams, generate_chats
 from envs.workloads.document_qa import load_document_qa
 from envs.workloads.episodes import can_be_asked, sample_episodes
 from envs.workloads.files import DataFormatError
 from envs.workloads.locomo import load_locomo
 from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv, whole_documents
-from envs.workloads.page_cache import (
-    as_blocks,
-    consecutive_windows,
-    generate_streams,
-    halves,
-    random_windows,
-    whole_streams,
-)
+from envs.workloads.page_cache import halves, whole_streams
 from envs.workloads.splits import DATA_SEED, Split, split_documents, split_workload
-from envs.workloads.traces import load_trace
 from memrl.cache import default_cache_folder
 from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig, parse_config
 from memrl.document_config import DocumentQaConfig
@@ -39,7 +32,6 @@ from memrl.documents import Document, Episode, Workload
 from memrl.memory.bm25 import Bm25Statistics
 from memrl.memory.embedders import CachedEmbedder, Embedder, HashingEmbedder, make_embedder
 from memrl.options import PagingOptions
-from memrl.request_table import build_request_table
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
 from memrl.table_build import build_table, cached_table, fit_lexical_statistics
@@ -124,7 +116,7 @@ def _load(config: WorkloadConfig) -> Workload:
             stories_per_task=config.babi.stories_per_task,
         )
     if config.name == "page_cache":
-        return _load_page_cache(config)
+        return load_page_cache(config)
     parameters = asdict(config.chat)
     seed = parameters.pop("seed")
     try:
@@ -149,20 +141,6 @@ def _load_nested_kv(config: WorkloadConfig) -> Workload:
         levels=settings.levels,
         documents_per_level=settings.documents_per_level,
         rng=rng,
-    )
-
-
-def _load_page_cache(config: WorkloadConfig) -> Workload:
-    settings = config.page_cache
-    if settings.source == "trace":
-        return load_trace(settings.trace, config.data_dir)
-    return generate_streams(
-        kinds=settings.kinds,
-        streams_per_kind=settings.streams_per_kind,
-        num_requests=settings.num_requests,
-        num_pages=settings.num_pages,
-        most_tokens=settings.most_tokens,
-        rng=Streams(settings.seed).generator("workload", 0),
     )
 
 
@@ -243,8 +221,7 @@ def _corpus_tables(
 
 
 def _request_tables(workload: Workload, split: SplitConfig, config: WorkloadConfig) -> Tables:
-    """Random windows for training, consecutive ones for the rest."""
-    streams, length = workload.streams, config.page_cache.window_requests
+    streams = workload.streams
     if split.kind == "halves":
         parts = halves(streams, split.validation_frac)
     else:
@@ -253,16 +230,8 @@ def _request_tables(workload: Workload, split: SplitConfig, config: WorkloadConf
             whole_streams(streams, part) for part in (chosen.train, chosen.validation, chosen.test)
         )
     rng = Streams(DATA_SEED).generator("workload", 2, 0)
-    train = random_windows(parts[0], length, config.train_episodes, rng)
-    validation = consecutive_windows(parts[1], length, config.validation_episodes)
-    test = consecutive_windows(parts[2], length, config.test_episodes)
-    if split.kind == "halves":  # each window of a stream is a block of its own
-        validation, test = (as_blocks(streams, windows) for windows in (validation, test))
-    parts_as_tables = {
-        name: build_request_table(streams, windows, name=workload.name)
-        for name, windows in (("train", train), ("validation", validation), ("test", test))
-    }
-    return Tables(**parts_as_tables, statistics=None)
+    tables = request_tables(workload, parts, config, rng, blocks=split.kind == "halves")
+    return Tables(**tables, statistics=None)
 
 
 def _episodes(
@@ -319,22 +288,6 @@ def example_table() -> EpisodeTable:
     )
     statistics = fit_lexical_statistics(documents)
     return build_table(documents, episodes, HashingEmbedder(), statistics, name=workload.name)
-
-
-@functools.cache
-def example_page_cache_table() -> EpisodeTable:
-    """A few generated streams of every kind, in windows of 300 requests of about 60 pages."""
-    workload = generate_streams(
-        kinds=("zipf", "loop", "scan", "shift"),
-        streams_per_kind=2,
-        num_requests=1200,
-        num_pages=64,
-        most_tokens=8,
-        rng=np.random.default_rng(DATA_SEED),
-    )
-    streams = workload.streams
-    windows = consecutive_windows(whole_streams(streams, range(len(streams))), 300, 4)
-    return build_request_table(streams, windows, name=workload.name)
 
 
 @functools.cache

@@ -289,6 +289,18 @@ def test_full_length_episodes_of_data_sets(preset: str) -> None:
         )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shown_slots", [None, 8])
+@pytest.mark.parametrize("unit", ["pages", "tokens"])
+def test_full_length_episodes_of_page_caches(unit: Unit, shown_slots: int | None) -> None:
+    config = parse_config(["--config", str(ROOT / "configs/page_cache.yaml")])
+    table = split_tables(load_workload(config.workload), config.split, config.workload).validation
+    options = dataclasses.replace(
+        config.paging, unit=unit, capacity=24 if unit == "pages" else 90, shown_slots=shown_slots
+    )
+    play_side_by_side(table, options, seed=1, num_episodes=NUM_ENVS)
+
+
 @pytest.fixture
 def small_table() -> EpisodeTable:
     document = Document("d", (Page("one"), Page("two"), Page("three")), ())

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memrl.policies.belady import least_faults, next_requests
-from memrl.policies.cache_rules import RULES, CacheRule, MakeRule, S3Fifo, Sieve, simulate
+from memrl.policies.cache_rules import RULES, CacheRule, MakeRule, Sieve, simulate
+from memrl.policies.ghost_rules import S3Fifo
 
 TEXTBOOK = [1, 2, 3, 4, 1, 2, 5, 1, 2, 3, 4, 5]
 STRINGS = st.lists(st.integers(0, 12), min_size=1, max_size=120)

@@ -17,7 +17,8 @@ from envs.workloads.page_cache import generate_streams
 from envs.workloads.traces import load_trace
 from memrl.documents import RequestStream
 from memrl.policies.belady import least_faults, next_requests
-from memrl.policies.cache_rules import RULES, S3Fifo, simulate
+from memrl.policies.cache_rules import RULES, simulate
+from memrl.policies.ghost_rules import S3Fifo
 
 libcachesim = pytest.importorskip("libcachesim", reason="libcachesim is not installed")
 

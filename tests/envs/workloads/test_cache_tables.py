@@ -14,9 +14,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.wrappers import FlattenObservation
 
 from envs.workloads import describe
+from envs.workloads.cache_tables import example_page_cache_table
 from envs.workloads.tables import (
     data_record,
-    example_page_cache_table,
     load_workload,
     preset_tables,
     split_tables,
