@@ -38,7 +38,6 @@ from envs.workloads.tables import (
 )
 from memrl.algos.gain_regression import GainRegression
 from memrl.algos.shares import Share
-from memrl.algos.static_rollout import FixedShapeGroup
 from memrl.algos.tiers import resolved_tier
 from memrl.bystander import Bystander
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
@@ -48,9 +47,9 @@ from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.lineup import Arena, Line, MakeGroup
-from memrl.evaluation.play import PagingGroup
 from memrl.evaluation.retrieval import ranking_recall
 from memrl.evaluation.summary import Entry
+from memrl.groups import FixedShapeGroup, PagingGroup
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.launch import joined, pick_device, rank_label
 from memrl.learning import imitate, improve, policy_gradient

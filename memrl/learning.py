@@ -21,13 +21,12 @@ from memrl.algos.policy_gradient import PolicyGradient
 from memrl.algos.ppo import PPO
 from memrl.algos.rollout import DivergedError
 from memrl.algos.shares import Share
-from memrl.algos.static_rollout import FixedShapeGroup
 from memrl.best import BestSoFar
 from memrl.checkpoint import under
 from memrl.config import RunConfig
 from memrl.evaluation import lineup, summary
 from memrl.evaluation.lineup import Arena
-from memrl.evaluation.play import PagingGroup
+from memrl.groups import FixedShapeGroup, PagingGroup
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.policies.base import Contestant
 from memrl.policies.heuristics import YieldOnly

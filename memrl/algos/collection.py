@@ -18,7 +18,7 @@ from memrl.algos.dataset import DecisionDataset, DecisionsByKind
 from memrl.algos.decisions import KINDS, DecisionView, acts_on_victim_alone, decision_views
 from memrl.algos.episode_draws import by_shard
 from memrl.draws import random_uniforms
-from memrl.evaluation.play import PagingGroup
+from memrl.groups import PagingGroup
 from memrl.policies.base import Policy
 from memrl.policies.network import log_policy, sample_actions
 from memrl.privileged import PrivilegedState

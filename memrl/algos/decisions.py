@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from memrl.actions import Op
-from memrl.evaluation.play import PagingGroup
+from memrl.groups import PagingGroup
 from memrl.options import PagingOptions
 from memrl.policies.network import CONTEXT_SLOTS
 

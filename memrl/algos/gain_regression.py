@@ -34,7 +34,7 @@ from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, res
 from memrl.config import LearnerConfig, NetworkConfig
 from memrl.device_memory import naming_what_fits
 from memrl.distributed import ALONE
-from memrl.evaluation.play import PagingGroup
+from memrl.groups import PagingGroup
 from memrl.policies.base import layout_of
 from memrl.policies.clairvoyant import Clairvoyant
 from memrl.policies.heuristics import StoreAndRetrieve, YieldOnly

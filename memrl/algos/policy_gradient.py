@@ -28,7 +28,7 @@ from memrl.algos.decisions import shows_victim_alone
 from memrl.algos.episode_draws import draw_episodes, require_same_shards, shards_record
 from memrl.algos.rollout import Rollout, roll_out
 from memrl.algos.shares import Share
-from memrl.algos.static_rollout import FixedShapeGroup, StaticRollouts
+from memrl.algos.static_rollout import StaticRollouts
 from memrl.algos.static_update import Losses, StaticUpdates
 from memrl.algos.updates import (
     Batches,
@@ -43,7 +43,7 @@ from memrl.algos.updates import (
 from memrl.checkpoint import flatten_optimizer, load_module, module_tensors, restore_optimizer
 from memrl.config import NetworkConfig
 from memrl.device_memory import naming_what_fits
-from memrl.evaluation.play import PagingGroup
+from memrl.groups import FixedShapeGroup, PagingGroup
 from memrl.policies.network import GreedyGain, SampledGain, SetNetwork, log_policy
 from memrl.policy_gradient_config import PolicyGradientConfig, Tier
 from memrl.privileged import num_scored

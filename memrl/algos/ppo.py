@@ -30,10 +30,9 @@ from memrl.algos.advantages import gae_advantages
 from memrl.algos.policy_gradient import Floats, PolicyGradient, Trained
 from memrl.algos.rollout import DivergedError, Rollout
 from memrl.algos.shares import Share
-from memrl.algos.static_rollout import FixedShapeGroup
 from memrl.algos.updates import Batches, require_finite, row_weights, weighted_mean
 from memrl.config import NetworkConfig
-from memrl.evaluation.play import PagingGroup
+from memrl.groups import FixedShapeGroup, PagingGroup
 from memrl.policies.network import ValueNetwork
 from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig, Tier
 from memrl.seeding import Streams

@@ -15,7 +15,7 @@ from memrl.algos.decisions import KINDS, DecisionView, decision_views
 from memrl.device_memory import RowMemory, naming_what_fits
 from memrl.draws import random_uniforms
 from memrl.errors import MemrlError
-from memrl.evaluation.play import PagingGroup
+from memrl.groups import PagingGroup
 from memrl.policies.network import log_policy, sample_actions
 
 Logits = Callable[[Mapping[str, Tensor]], Tensor]

@@ -13,85 +13,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from memrl.actions import ActionLayout
 from memrl.algos.dataset import INPUTS, DecisionDataset
 from memrl.algos.decisions import KINDS, shown_alone
 from memrl.algos.rollout import DivergedError, Logits, Rollout
 from memrl.algos.tiers import TieredStep, compiled
 from memrl.device_memory import RowMemory, naming_what_fits
 from memrl.draws import random_uniforms
-from memrl.evaluation.play import StepTensors
-from memrl.options import PagingOptions
+from memrl.groups import FixedShapeGroup
 from memrl.policies.network import log_policy, sample_actions
 from memrl.policy_gradient_config import Tier
-from memrl.table import EpisodeTable
 
 CHECK_EVERY = 32  # steps
 _GROWTH = 1.25
-
-
-class FixedShapeGroup(Protocol):
-    """Episodes stepped in fixed shapes; see `envs.batched_fixed.FixedShapePaging`."""
-
-    @property
-    def table(self) -> EpisodeTable:
-        """The workload."""
-        ...
-
-    @property
-    def options(self) -> PagingOptions:
-        """Resolved options."""
-        ...
-
-    @property
-    def num_envs(self) -> int:
-        """B."""
-        ...
-
-    @property
-    def layout(self) -> ActionLayout:
-        """The action space."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where its tensors live."""
-        ...
-
-    @property
-    def reward_names(self) -> tuple[str, ...]:
-        """Names of the reward terms."""
-        ...
-
-    @property
-    def row_memory(self) -> RowMemory:
-        """Bytes of a row."""
-        ...
-
-    def begin(self, episodes: Tensor) -> None:
-        """Begin episodes, (B,), in all rows; none follows them."""
-        ...
-
-    def observation(self) -> dict[str, Tensor]:
-        """Observations of all rows, with `action_mask`."""
-        ...
-
-    def at_query(self) -> Tensor:
-        """(B,) bool, rows that stand at a query."""
-        ...
-
-    def advance(self, action: Tensor) -> StepTensors:
-        """Play one action, (B,), in every row that has a decision."""
-        ...
-
-    def state(self) -> list[Tensor]:
-        """Every tensor that `advance` changes."""
-        ...
 
 
 class _Kept:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from memrl.config import EvaluationConfig
-from memrl.evaluation.play import EpisodeRecord, PagingGroup, play
+from memrl.evaluation.play import EpisodeRecord, play
+from memrl.groups import PagingGroup
 from memrl.options import STAGINGS, PagingOptions
 from memrl.policies.base import Contestant, Policy
 from memrl.policies.cache_rules import RULES

@@ -8,144 +8,17 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
-from memrl.actions import ActionLayout, Op
-from memrl.device_memory import RowMemory
+from memrl.actions import Op
 from memrl.episode_log import AnsweredQuery, EpisodeLog
-from memrl.options import PagingOptions
+from memrl.groups import PagingGroup
 from memrl.player import Player
 from memrl.policies.base import Policy
-from memrl.privileged import PrivilegedState
 from memrl.set_scores import scores_of_counts
 from memrl.table import EpisodeTable
 
 Observation = Mapping[str, Tensor]
-
-
-class StepTensors(Protocol):
-    """What a step gives as tensors, without an observation; see `envs.lockstep.GroupStep`."""
-
-    @property
-    def reward_terms(self) -> Tensor:
-        """(B, terms) float64."""
-        ...
-
-    @property
-    def terminated(self) -> Tensor:
-        """(B,) bool."""
-        ...
-
-    @property
-    def elapsed_events(self) -> Tensor:
-        """(B,) int64, events since the decision before."""
-        ...
-
-
-class StepResult(Protocol):
-    """What a step of a group of episodes gives; see `envs.lockstep.LockstepResult`."""
-
-    @property
-    def observation(self) -> dict[str, Tensor]:
-        """Observations of all rows."""
-        ...
-
-    @property
-    def reward_terms(self) -> npt.NDArray[np.float64]:
-        """(B, terms)."""
-        ...
-
-    @property
-    def terminated(self) -> npt.NDArray[np.bool_]:
-        """(B,)."""
-        ...
-
-    @property
-    def elapsed_events(self) -> npt.NDArray[np.int64]:
-        """(B,) events since the decision before."""
-        ...
-
-
-class PagingGroup(Protocol):
-    """A group of episodes stepped together; see `envs.lockstep.LockstepPaging`."""
-
-    @property
-    def table(self) -> EpisodeTable:
-        """The workload."""
-        ...
-
-    @property
-    def options(self) -> PagingOptions:
-        """Resolved options."""
-        ...
-
-    @property
-    def num_envs(self) -> int:
-        """B."""
-        ...
-
-    @property
-    def layout(self) -> ActionLayout:
-        """The action space."""
-        ...
-
-    @property
-    def reward_names(self) -> tuple[str, ...]:
-        """Names of the reward terms."""
-        ...
-
-    @property
-    def device(self) -> torch.device:
-        """Where its tensors live."""
-        ...
-
-    @property
-    def row_memory(self) -> RowMemory:
-        """Bytes of a row."""
-        ...
-
-    def reset(
-        self, episodes: Sequence[int], rows: Sequence[int] | None = None
-    ) -> dict[str, Tensor]:
-        """Begin episodes in rows, and observe all rows."""
-        ...
-
-    def begin(self, episodes: Sequence[int], rows: Sequence[int] | None = None) -> None:
-        """Begin episodes in rows."""
-        ...
-
-    def step(self, actions: npt.NDArray[np.int64]) -> StepResult:
-        """Play one action in every running row."""
-        ...
-
-    def advance(self, action: Tensor) -> StepTensors:
-        """The same with tensors, and without an observation."""
-        ...
-
-    def action_masks(self) -> Tensor:
-        """(B, A) bool, the legal actions."""
-        ...
-
-    def at_query(self) -> Tensor:
-        """(B,) bool, rows that stand at a query."""
-        ...
-
-    def observe(self, rows: Tensor) -> dict[str, Tensor]:
-        """Observations of the given rows, (M,)."""
-        ...
-
-    def observe_slots(self, rows: Tensor, slot: Tensor) -> dict[str, Tensor]:
-        """The same with the given slot rows, (M, n), and no candidates."""
-        ...
-
-    def privileged_state(self, rows: Tensor | None = None) -> PrivilegedState:
-        """The hidden truth of the given rows, (M,), or of all."""
-        ...
-
-    def log(self, row: int) -> EpisodeLog:
-        """What happened so far in a row's episode."""
-        ...
 
 
 @dataclass

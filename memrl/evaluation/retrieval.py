@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from memrl.evaluation.play import PagingGroup
+from memrl.groups import PagingGroup
 from memrl.memory.paging import EMPTY
 from memrl.options import STAGINGS, PagingOptions
 from memrl.set_scores import recall_at_k

@@ -21,7 +21,7 @@ from memrl.algos.dataset import DecisionsByKind
 from memrl.algos.decisions import KINDS
 from memrl.algos.labels import gain_labels
 from memrl.draws import random_uniforms
-from memrl.evaluation.play import PagingGroup
+from memrl.groups import PagingGroup
 from memrl.options import PagingOptions
 from memrl.policies.clairvoyant import Clairvoyant
 from memrl.policies.heuristics import StoreAndRetrieve, YieldOnly

@@ -30,7 +30,7 @@ from memrl.algos.gain_regression import GainRegression
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from memrl.config import LearnerConfig, NetworkConfig
-from memrl.evaluation.play import PagingGroup
+from memrl.groups import PagingGroup
 from memrl.options import PagingOptions
 from memrl.policy_gradient_config import PolicyGradientConfig
 from memrl.seeding import Streams

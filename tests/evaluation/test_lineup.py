@@ -17,7 +17,8 @@ from envs.lockstep import LockstepPaging
 from memrl.config import EvaluationConfig
 from memrl.evaluation import lineup
 from memrl.evaluation.lineup import Arena, SideBySide
-from memrl.evaluation.play import EpisodeRecord, PagingGroup
+from memrl.evaluation.play import EpisodeRecord
+from memrl.groups import PagingGroup
 from memrl.options import STAGINGS, PagingOptions
 from memrl.policies.base import Contestant, Policy
 from memrl.policies.clairvoyant import Clairvoyant

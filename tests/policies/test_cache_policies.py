@@ -14,7 +14,8 @@ from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging
 from memrl.actions import ActionLayout
 from memrl.evaluation.lineup import SideBySide
-from memrl.evaluation.play import PagingGroup, play
+from memrl.evaluation.play import play
+from memrl.groups import PagingGroup
 from memrl.options import PagingOptions
 from memrl.policies.base import Policy
 from memrl.policies.belady import Belady, least_faults
