@@ -14,6 +14,7 @@ from torch import Tensor
 from envs.batched_events import EventTensors
 from envs.batched_rows import Rows
 from envs.batched_state import EpisodeBatch
+from memrl.flags import first_true
 from memrl.memory.paging import EMPTY
 from memrl.options import PagingOptions
 
@@ -94,7 +95,7 @@ def bring_in(
         batch: the batch. rows: (b,). page, size: (b,) int64.
         retrieved: whether the pages were retrieved, which is a use of them.
     """
-    slot = (batch.slot_page[rows.index, :-1] < 0).byte().argmax(dim=1)
+    slot = first_true(batch.slot_page[rows.index, :-1] < 0)
     clock, entered = batch.clock[rows.index], batch.pages_in[rows.index]
     uses = torch.full_like(page, int(retrieved))
     values = torch.stack([page, size, entered, clock, clock, uses])

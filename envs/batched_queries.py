@@ -14,6 +14,7 @@ from envs.batched_events import EventTensors
 from envs.batched_log import BatchLog
 from envs.batched_rows import Rows
 from envs.batched_state import EpisodeBatch
+from memrl.flags import first_true
 from memrl.memory.paging import EMPTY
 from memrl.options import PagingOptions
 from memrl.staging import first_page, rank_candidates, window_scores
@@ -69,7 +70,7 @@ def search(
     state = batch.paging_state(index)
     window = window_scores(state, table, options)
     best = first_page(window.scores, window.resident)
-    slot = (state.slot_page[:, :-1] == best[:, None]).byte().argmax(dim=1)
+    slot = first_true(state.slot_page[:, :-1] == best[:, None])
     is_used = is_new & (batch.slot_page[index, slot] == best)
     last_use, uses = batch.slot_last_use[index, slot], batch.slot_uses[index, slot]
     rows.write(batch.slot_last_use, torch.where(is_used, state.clock, last_use), slot)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from memrl.draws import random_words
+from memrl.flags import first_true
 from memrl.memory.paging import EMPTY
 from memrl.options import PagingOptions
 from memrl.state import PagingState
@@ -36,7 +37,7 @@ def shown_slots(state: PagingState, options: PagingOptions) -> Tensor:
     assert options.shown_slots is not None
     victim = state.victim_rows()[:, :-1]
     sample = _words(state, victim).topk(options.shown_slots, dim=1, largest=False).indices
-    first = victim.byte().argmax(dim=1, keepdim=True)
+    first = first_true(victim)[:, None]
     return torch.cat([first, sample, torch.full_like(first, num_slots)], dim=1)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from memrl.actions import Op
+from memrl.flags import first_true
 from memrl.groups import PagingGroup
 from memrl.options import PagingOptions
 from memrl.policies.network import CONTEXT_SLOTS
@@ -135,8 +136,7 @@ def shown_alone(action_mask: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
         (M,) int64, and (M, 5) bool over YIELD, NEXT, EVICT, STORE and SEARCH.
     """
     by_slot = action_mask[:, 2:].reshape(len(action_mask), 3, num_rows)
-    # Not argmax: compiled for a CPU (torch 2.13), one over bytes gives rows that do not exist.
-    slot = (by_slot.any(dim=1) * torch.arange(num_rows, device=by_slot.device)).amax(dim=1)
+    slot = first_true(by_slot.any(dim=1))
     shown = by_slot.gather(2, slot[:, None, None].expand(-1, 3, 1))[..., 0]
     return slot, torch.cat([action_mask[:, :2], shown], dim=1)
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
+from memrl.flags import first_true
 from memrl.observation import FEATURES, GLOBALS
 from memrl.privileged import PrivilegedState
 
@@ -72,4 +73,4 @@ def first_legal(action_mask: Tensor, layout: ActionLayout, op: Op) -> tuple[Tens
     if block.shape[1] == 0:
         none = action_mask[:, 0] & False
         return none.long(), none
-    return layout.start(op) + block.int().argmax(dim=1), block.any(dim=1)
+    return layout.start(op) + first_true(block), block.any(dim=1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
+from memrl.flags import first_true
 from memrl.foresight import (
     absent_needs,
     future_value,
@@ -68,7 +69,7 @@ class Clairvoyant:
         if layout.num_candidates == 0:  # nothing could ever be brought back
             store_worth = torch.zeros_like(store_worth)
         stores = store_worth.any(dim=1)
-        store = layout.start(Op.STORE) + store_worth.int().argmax(dim=1)
+        store = layout.start(Op.STORE) + first_true(store_worth)
 
         retrieve, retrieves = self._retrieve(layout, action_mask, privileged)
         approach, follows = self._approach(layout, action_mask, privileged)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from memrl.actions import Op
+from memrl.flags import first_true
 from memrl.policies.base import FEATURE, GLOBAL, first_legal, layout_of
 from memrl.privileged import PrivilegedState
 
@@ -129,7 +130,7 @@ class StoreAndRetrieve:
         worth = worth & (prior_logit >= self.store_threshold)
         # At a query a page is lost only if something is retrieved into its place.
         stores = worth.any(dim=1) & (~at_query | wants)
-        store = layout.start(Op.STORE) + worth.int().argmax(dim=1)
+        store = layout.start(Op.STORE) + first_true(worth)
         return torch.where(stores, store, torch.where(wants, retrieve, 0))
 
 
