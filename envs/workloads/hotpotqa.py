@@ -18,7 +18,6 @@ from pathlib import Path
 
 from envs.workloads.answer_scoring import Triple
 from envs.workloads.files import (
-    DataFormatError,
     DataSource,
     find_data_file,
     read_json,
@@ -30,6 +29,7 @@ from envs.workloads.qa_records import (
     fields_of,
     list_of,
     text_of,
+    usable,
 )
 
 SOURCE = DataSource(
@@ -42,6 +42,9 @@ FILE_NAMES = (
     "hotpot_dev_distractor_v1.json.gz",
 )
 _KNOWN = frozenset({"bfa4dd4c813f89eb1c7d32d5953db7da6c10b69bd10aeb32797cc8196c167810"})
+
+HOLDING = "passages and evidence"
+"""What a question in this layout has to have."""
 
 Aliases = Mapping[str, Sequence[str]]
 
@@ -80,22 +83,11 @@ def read_file(
         maker: makes the records. aliases: further names of entities by their id.
         is_test: whether the source sets its questions aside for testing.
     """
-    made = [
+    made = (
         _read_question(fields_of(value), maker, aliases, is_test=is_test)
         for value in list_of(read_json(path))
-    ]
-    records = [record for record in made if record is not None]
-    if not records:
-        raise DataFormatError(nothing_in(path, source))
-    return records
-
-
-def nothing_in(path: Path, source: DataSource) -> str:
-    """Message for a file without a question that can be used."""
-    return (
-        f"{path} holds no question with passages and evidence: fetch it again from "
-        f"{source.published}."
     )
+    return usable(made, path, source, HOLDING)
 
 
 # ---------------------------------------------------------------------- questions

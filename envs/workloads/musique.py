@@ -14,13 +14,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from envs.workloads.files import (
-    DataFormatError,
     DataSource,
     find_data_file,
     read_json_lines,
     recorded_sha256,
 )
-from envs.workloads.qa_records import QaRecord, RecordMaker, fields_of, list_of, text_of
+from envs.workloads.qa_records import QaRecord, RecordMaker, fields_of, list_of, text_of, usable
 
 SOURCE = DataSource(
     folder="musique",
@@ -51,13 +50,8 @@ def read_musique(
     """
     path = find_data_file(data_dir, SOURCE, FILE_NAMES)
     maker = RecordMaker(repairs)
-    made = [_read_question(fields_of(value), maker) for value in read_json_lines(path, repairs)]
-    records = [record for record in made if record is not None]
-    if not records:
-        raise DataFormatError(
-            f"{path} holds no question with paragraphs and evidence: fetch it again from "
-            f"{SOURCE.published}."
-        )
+    made = (_read_question(fields_of(value), maker) for value in read_json_lines(path, repairs))
+    records = usable(made, path, SOURCE, "paragraphs and evidence")
     return records, {path.name: recorded_sha256(path, _KNOWN, repairs)}
 
 

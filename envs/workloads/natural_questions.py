@@ -29,7 +29,7 @@ from envs.workloads.files import (
     read_json_lines,
     recorded_sha256,
 )
-from envs.workloads.qa_records import Passage, QaRecord, RecordMaker, fields_of, list_of
+from envs.workloads.qa_records import Passage, QaRecord, RecordMaker, fields_of, list_of, usable
 from memrl.memory.bm25 import Bm25Statistics, bm25_scores
 
 SOURCE = DataSource(
@@ -121,16 +121,11 @@ def _name(record: QaRecord, position: int) -> str:
 
 
 def _read_file(path: Path, maker: RecordMaker, category: str) -> list[QaRecord]:
-    made = [
+    made = (
         _read_question(fields_of(value), maker, category)
         for value in read_json_lines(path, maker.repairs)
-    ]
-    records = [record for record in made if record is not None]
-    if not records:
-        raise DataFormatError(
-            f"{path} holds no question with a gold passage: fetch it again from {SOURCE.published}."
-        )
-    return records
+    )
+    return usable(made, path, SOURCE, "a gold passage")
 
 
 def _read_question(

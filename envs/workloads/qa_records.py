@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from envs.workloads.answer_scoring import Triple, normalize_answer
+from envs.workloads.files import DataFormatError, DataSource
 
 MISSING_SUPPORT = "supporting passages that are not there dropped"
 
@@ -162,6 +164,26 @@ class RecordMaker:
                 kept.append(text)
         self.repairs["questions without an answer kept"] += not kept
         return tuple(dict.fromkeys(kept))
+
+
+def usable(
+    made: Iterable[QaRecord | None], path: Path, source: DataSource, holding: str
+) -> list[QaRecord]:
+    """The records of a file that could be made.
+
+    Args:
+        made: of all its questions. path: the file. source: of which data set it is.
+        holding: what a question has to have, for the message.
+
+    Raises:
+        DataFormatError: there is none.
+    """
+    records = [record for record in made if record is not None]
+    if not records:
+        raise DataFormatError(
+            f"{path} holds no question with {holding}: fetch it again from {source.published}."
+        )
+    return records
 
 
 def text_of(value: object) -> str:

@@ -24,7 +24,7 @@ from envs.workloads.files import (
     read_json_lines,
     recorded_sha256,
 )
-from envs.workloads.hotpotqa import nothing_in, read_facts, read_file
+from envs.workloads.hotpotqa import HOLDING, read_facts, read_file
 from envs.workloads.qa_records import (
     MISSING_SUPPORT,
     Passage,
@@ -33,6 +33,7 @@ from envs.workloads.qa_records import (
     fields_of,
     list_of,
     text_of,
+    usable,
 )
 
 SOURCE = DataSource(
@@ -105,7 +106,7 @@ def read_2wiki_corpus(
     by_title: dict[str, Passage] = {}
     for passage in corpus:
         by_title.setdefault(passage.title, passage)
-    maker, records = RecordMaker(repairs), []
+    maker, made = RecordMaker(repairs), []
     is_lines = ".jsonl" in path.suffixes
     values = read_json_lines(path, repairs) if is_lines else list_of(read_json(path))
     for value in values:
@@ -117,18 +118,17 @@ def read_2wiki_corpus(
         gold = [by_title.get(title) for title in dict.fromkeys(titles)]
         found = [passage for passage in gold if passage is not None]
         repairs[MISSING_SUPPORT] += len(gold) - len(found)
-        record = maker.make(
-            question_id=fields.get("_id") or fields.get("question"),
-            question=fields.get("question"),
-            answers=[fields["answer"]] if "answer" in fields else [],
-            category=fields.get("type") or f"{len(gold)} passages",
-            passages=[passage.content for passage in found],
-            support=range(len(found)),
+        made.append(
+            maker.make(
+                question_id=fields.get("_id") or fields.get("question"),
+                question=fields.get("question"),
+                answers=[fields["answer"]] if "answer" in fields else [],
+                category=fields.get("type") or f"{len(gold)} passages",
+                passages=[passage.content for passage in found],
+                support=range(len(found)),
+            )
         )
-        if record is not None:
-            records.append(record)
-    if not records:
-        raise DataFormatError(nothing_in(path, CORPUS))
+    records = usable(made, path, CORPUS, HOLDING)
     files = {each.name: recorded_sha256(each, _KNOWN, repairs) for each in (corpus_path, path)}
     return records, corpus, files
 
