@@ -51,10 +51,15 @@ def make_nested_kv(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
     Raises:
         TypeError: if `table` is something else, such as a path, or an argument is unknown.
     """
-    if kwargs.get("options") is None:
-        defaults = {"capacity": 8, "archival_capacity": None}
-        kwargs = defaults | {"num_candidates": 10, "staging": "lexical"} | kwargs
-    return _make(table, "tables.example_nested_kv_table", kwargs)
+    return _make(
+        table,
+        "tables.example_nested_kv_table",
+        kwargs,
+        capacity=8,
+        archival_capacity=None,
+        num_candidates=10,
+        staging="lexical",
+    )
 
 
 def make_document_qa(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
@@ -70,10 +75,15 @@ def make_document_qa(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any
     Raises:
         TypeError: if `table` is something else, such as a path, or an argument is unknown.
     """
-    if kwargs.get("options") is None:
-        defaults = {"capacity": 2, "archival_capacity": None}
-        kwargs = defaults | {"num_candidates": 4, "staging": "hybrid"} | kwargs
-    return _make(table, "tables.example_document_qa_table", kwargs)
+    return _make(
+        table,
+        "tables.example_document_qa_table",
+        kwargs,
+        capacity=2,
+        archival_capacity=None,
+        num_candidates=4,
+        staging="hybrid",
+    )
 
 
 def make_page_cache(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]:
@@ -90,13 +100,21 @@ def make_page_cache(table: Any = None, **kwargs: Any) -> gymnasium.Env[Any, Any]
     Raises:
         TypeError: if `table` is something else, such as a path, or an argument is unknown.
     """
-    if kwargs.get("options") is None:
-        defaults: dict[str, Any] = {"capacity": 16, "archival_capacity": 0, "num_candidates": 0}
-        kwargs = defaults | {"evict_scope": "any"} | kwargs
-    return _make(table, "cache_tables.example_page_cache_table", kwargs)
+    return _make(
+        table,
+        "cache_tables.example_page_cache_table",
+        kwargs,
+        capacity=16,
+        archival_capacity=0,
+        num_candidates=0,
+        evict_scope="any",
+    )
 
 
-def _make(table: Any, example: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any, Any]:
+def _make(
+    table: Any, example: str, kwargs: dict[str, Any], **defaults: Any
+) -> gymnasium.Env[Any, Any]:
+    """Make the environment; `defaults` are fields that hold unless `options` are given."""
     from memrl.options import PagingOptions
     from memrl.table import EpisodeTable
 
@@ -117,6 +135,8 @@ def _make(table: Any, example: str, kwargs: dict[str, Any]) -> gymnasium.Env[Any
     if table is None:
         module, function = example.split(".")
         table = getattr(getattr(envs.workloads, module), function)()
+    if kwargs.get("options") is None:
+        kwargs = {**defaults, **kwargs}
     env: gymnasium.Env[Any, Any] = envs.paging.PagingEnv(table, **kwargs)
     return env
 
