@@ -20,6 +20,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,7 @@ class EpisodeTable:
         """W: pages of the longest episode."""
         return int(self.episode_num_pages.max(initial=0))
 
-    @property
+    @cached_property
     def has_requests(self) -> bool:
         """Whether an episode requests pages, as a page cache does."""
         return bool((self.event_kind == Event.REQUEST).any())

@@ -22,12 +22,11 @@ from memrl.options import PagingOptions
 from memrl.policies.base import layout_of
 from memrl.policies.belady import FarthestFirst
 from memrl.policies.heuristics import CacheEviction, YieldOnly
+from memrl.policies.network import log_policy
 from memrl.privileged import PrivilegedState
 
 Parts = Sequence[tuple[Tensor, Mapping[str, Tensor]]]
 """Predictions (M, a) of decisions of one kind, and the batch that they are of; for each kind."""
-
-_ILLEGAL = -1e9
 
 
 def eviction_labels(privileged: PrivilegedState, options: PagingOptions) -> Tensor:
@@ -76,8 +75,7 @@ def ranking_loss(
         block = layout_of(batch).block(Op.EVICT)
         legal = batch["action_mask"][:, block]
         labels = batch["labels"][:, block] / gain_scale
-        target = labels.masked_fill(~legal, _ILLEGAL).softmax(dim=1)
-        log_drawn = predicted[:, block].masked_fill(~legal, _ILLEGAL).log_softmax(dim=1)
+        target, log_drawn = log_policy(labels, legal).exp(), log_policy(predicted[:, block], legal)
         has_choice = legal.any(dim=1)
         entropies.append((-(target * log_drawn * legal).sum(dim=1) * has_choice).sum())
         counts.append(has_choice.sum())

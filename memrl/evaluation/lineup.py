@@ -251,8 +251,8 @@ class SideBySide:
             seen = {name: value[rows] for name, value in observation.items()}
             truth = None
             if policy.is_privileged and privileged is not None:
-                every = torch.arange(len(action_mask), device=action_mask.device)
-                truth = privileged.rows(every[rows])
+                own = torch.arange(rows.start, rows.stop, device=action_mask.device)
+                truth = privileged.rows(own)
             actions.append(policy.act(seen, action_mask[rows], truth).cpu())
             self._seconds[number] += time.perf_counter() - start
             self._decisions[number] += int(action_mask[rows, 1:].any(dim=1).sum())
