@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from memrl.actions import Op
 from memrl.algos.dataset import INPUTS, DecisionDataset
 from memrl.algos.decisions import KINDS, shown_alone
 from memrl.algos.rollout import DivergedError, Logits, Rollout
@@ -109,23 +110,19 @@ class StaticRollouts:
         rows, device = self._group.num_envs, self._group.device
         terms = len(self._group.reward_names)
         with naming_what_fits(device, rows, self._group_and_buffers):
-            self._measure(num_steps, capacity)
+            kinds = dict(self._columns(*self._acted()))
+            self._buffer_bytes = num_steps * (8.0 * terms + 9.0)  # reward, clock, chose
+            for kind, columns in kinds.items():
+                decision = sum(values.nbytes for values in columns.values()) / rows
+                self._buffer_bytes += capacity[kind] / rows * decision
             self._reward = torch.zeros((num_steps, rows, terms), dtype=torch.float64, device=device)
             self._clock = torch.zeros((num_steps, rows), dtype=torch.int64, device=device)
             self._chose = torch.zeros((num_steps, rows), dtype=torch.bool, device=device)
             self._kept = {kind: _Kept(size, device) for kind, size in capacity.items()}
-            for kind, columns in self._columns(*self._acted()):
+            for kind, columns in kinds.items():
                 self._kept[kind].allocate(columns)
         step = compiled(self._make_step, self._backend)
         self._step = TieredStep(self._make_step, step, self._state, self._tier)
-
-    def _measure(self, num_steps: int, capacity: dict[str, int]) -> None:
-        """Find what the buffers will take, in bytes of a row."""
-        rows, terms = self._group.num_envs, len(self._group.reward_names)
-        self._buffer_bytes = num_steps * (8.0 * terms + 9.0)  # reward, clock, chose
-        for kind, columns in self._columns(*self._acted()):
-            decision = sum(values.nbytes for values in columns.values()) / rows
-            self._buffer_bytes += capacity[kind] / rows * decision
 
     def _group_and_buffers(self) -> RowMemory:
         """Bytes of a row, while the buffers are being made."""
@@ -147,47 +144,47 @@ class StaticRollouts:
     # ------------------------------------------------------------------ a step
 
     def _acted(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The observation, and `action`, `log_prob` and `chooses`, all (B, ...)."""
+        """What is seen, as it is kept, and `action`, `log_prob` and `chooses`, all (B, ...)."""
         observation = self._group.observation()
         mask = observation["action_mask"]
-        inputs = {name: observation[name].half().float() for name in INPUTS}
-        logits = self._logits(inputs)
+        halves = {name: observation[name].half() for name in INPUTS}
+        logits = self._logits({name: values.float() for name, values in halves.items()})
         chooses = self._running & mask[:, 1:].any(dim=1)
         self._is_finite &= (logits.isfinite() | ~chooses[:, None]).all()
         log_probs = log_policy(logits, mask)
         uniforms = random_uniforms(self._seed, self._stream, self._drawn)
         action = sample_actions(log_probs, uniforms)
         log_prob = log_probs.gather(1, action[:, None])[:, 0]
-        return observation, {"action": action, "log_prob": log_prob, "chooses": chooses}
+        acted = {"action": action, "log_prob": log_prob, "chooses": chooses}
+        return {**halves, "action_mask": mask}, acted
 
     def _columns(
-        self, observation: dict[str, Tensor], acted: dict[str, Tensor]
+        self, seen: dict[str, Tensor], acted: dict[str, Tensor]
     ) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """By kind, what is kept of each row that made a decision of it."""
-        mask, action = observation["action_mask"], acted["action"]
+        action = acted["action"]
         shared = {
             "log_prob": acted["log_prob"],
             "step": self._time.expand(len(action)),
             "row": self._row,
             "number": self._drawn,
         }
-        halves = {name: observation[name].half() for name in INPUTS}
-        yield "query", {**halves, "action_mask": mask, "action": action, **shared}
+        yield "query", {**seen, "action": action, **shared}
         num_rows = self._group.layout.num_rows
-        pressed = {**halves, "candidates": halves["candidates"][:, :0]}
-        mask = mask[:, : 2 + 3 * num_rows]
+        pressed = {**seen, "candidates": seen["candidates"][:, :0]}
+        mask = seen["action_mask"][:, : self._group.layout.start(Op.RETRIEVE)]
         if self._victim_alone:
             slot, mask = shown_alone(mask, num_rows)
-            shown = slot[:, None, None].expand(-1, 1, halves["slots"].shape[2])
-            pressed["slots"] = halves["slots"].gather(1, shown)
+            shown = slot[:, None, None].expand(-1, 1, seen["slots"].shape[2])
+            pressed["slots"] = seen["slots"].gather(1, shown)
             action = torch.where(action < 2, action, 2 + (action - 2) // num_rows)
         yield "pressure", {**pressed, "action_mask": mask, "action": action, **shared}
 
     def _make_step(self) -> None:
         with torch.no_grad():
-            observation, acted = self._acted()
+            seen, acted = self._acted()
             chooses, at_query = acted["chooses"], self._group.at_query()
-            for kind, columns in self._columns(observation, acted):
+            for kind, columns in self._columns(seen, acted):
                 meant = chooses & (at_query if kind == "query" else ~at_query)
                 self._kept[kind].write(meant, columns)
             self._drawn += chooses
