@@ -56,6 +56,10 @@ class Fault:
     call: int
     what: Literal["kill", "interrupt", "crash", "hang"]
 
+    def __post_init__(self) -> None:
+        """Refuse what could never happen: the other ranks would wait for the one that fails."""
+        getattr(STRUCK[self.kind], self.method)
+
 
 @dataclass(frozen=True)
 class Job:

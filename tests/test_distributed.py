@@ -264,7 +264,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
 
 @pytest.mark.parametrize(
     ("rank", "kind", "method", "call"),
-    [(1, "GainRegression", "update", 30), (0, "GroupPolicyGradient", "_update", 6)],
+    [(1, "GainRegression", "update", 30), (0, "GroupPolicyGradient", "_losses", 6)],
 )
 def test_ctrl_c_in_one_stops_all_with_a_checkpoint(
     tmp_path: Path, nest: Nest, rank: int, kind: Any, method: str, call: int

@@ -16,7 +16,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -26,16 +26,13 @@ from torch import Tensor, nn
 from memrl.actions import Op
 from memrl.algos.decisions import shows_victim_alone
 from memrl.algos.episode_draws import draw_episodes, require_same_shards, shards_record
+from memrl.algos.passes import Passes, Trained
 from memrl.algos.rollout import Rollout, roll_out
 from memrl.algos.shares import Share
 from memrl.algos.static_rollout import StaticRollouts
-from memrl.algos.static_update import Losses, StaticUpdates
 from memrl.algos.updates import (
     Batches,
-    Minibatch,
     clipped_loss,
-    gradient_step,
-    minibatches,
     require_finite,
     row_weights,
     weighted_mean,
@@ -55,21 +52,6 @@ _COUNTS = ("attempt", "iteration", "steps", "total_steps")
 Floats = npt.NDArray[np.float64]
 Play = Callable[[Sequence[int], int, Callable[[], None] | None], Rollout]
 """Of episodes, with a seed, calling something now and then."""
-
-
-class Trained(NamedTuple):
-    """What the updates of a pass change, and by what.
-
-    Attributes:
-        name: of the loss, in messages. losses: see `memrl.algos.static_update`.
-        coefficient: handed to the losses.
-    """
-
-    name: str
-    network: nn.Module
-    optimizer: torch.optim.Optimizer
-    losses: Losses
-    coefficient: float = 0.0
 
 
 class PolicyGradient(ABC):
@@ -112,7 +94,7 @@ class PolicyGradient(ABC):
         self._group = group
         self._share = share or Share.alone(group.num_envs)
         self.ranks = self._share.ranks
-        self._static: dict[str, StaticUpdates] = {}
+        self._passes = Passes(config, self.ranks, device, tier, backend)
         self.tier: Tier = tier
         self._backend = backend
         self._config = config
@@ -178,7 +160,7 @@ class PolicyGradient(ABC):
         self.ranks.broadcast_module(self.network)
         self._reference.load_state_dict(self.network.state_dict())
         self._optimizer = self._adam(self.network, self._config.learning_rate)
-        self._static = {}
+        self._passes.forget()
 
     def _adam(self, network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
         captures = self._device.type == "cuda"  # then neither rate nor step may be on the host
@@ -303,11 +285,11 @@ class PolicyGradient(ABC):
         self._anneal(self._optimizer, config.learning_rate)
         metrics: dict[str, float] = {}
         for epoch in range(config.update_epochs):
-            metrics = self._passed(
+            metrics = self._passes(
                 Trained("loss", self.network, self._optimizer, self._losses, ent_coef),
                 rollout,
                 {"advantage": normalized},
-                (_STREAM, epoch),
+                self._order(_STREAM, epoch),
                 on_step,
             )
         require_finite("network", self.network)
@@ -326,64 +308,9 @@ class PolicyGradient(ABC):
             else:
                 settings["lr"] = rate
 
-    def _passed(
-        self,
-        trained: Trained,
-        rollout: Rollout,
-        columns: Mapping[str, Tensor],
-        order: tuple[int, int],
-        on_step: Callable[[], None] | None,
-    ) -> dict[str, float]:
-        """One pass of updates; returns their mean metrics.
-
-        Args:
-            columns: see `minibatches`. order: stream and number of the random order.
-        """
-        stream, epoch = order
-        rng = self._streams.generator("shuffle", stream, self.attempt, self.iteration, epoch)
-        count, made = self._config.num_minibatches, 0
-        sums: dict[str, float] = {}
-        static = None
-        if self.tier != "eager" and self.ranks.is_alone:
-            static = self._static_updates(trained)
-            static.begin_pass(trained.coefficient)
-        for minibatch in minibatches(rollout, columns, count, rng, self._device, self.ranks):
-            if minibatch is not None and static is not None:
-                static(minibatch.batches)
-                made += 1
-            elif minibatch is not None:
-                for name, value in self._update(trained, minibatch).items():
-                    sums[name] = sums.get(name, 0.0) + value
-            if on_step is not None and self.ranks.wakes_others:
-                on_step()
-        if static is not None:
-            return static.end_pass(made)
-        return {name: value / count for name, value in sums.items()}
-
-    def _static_updates(self, trained: Trained) -> StaticUpdates:
-        if trained.name not in self._static:
-            self._static[trained.name] = StaticUpdates(
-                trained.losses,
-                trained.network,
-                trained.optimizer,
-                self._config.max_grad_norm,
-                self.tier,
-                self._backend,
-                name=trained.name,
-            )
-        return self._static[trained.name]
-
-    def _update(self, trained: Trained, minibatch: Minibatch) -> dict[str, float]:
-        """Make one gradient step on decisions of several kinds."""
-        return gradient_step(
-            trained.name,
-            trained.losses(minibatch.batches, torch.tensor(trained.coefficient)),
-            trained.network,
-            trained.optimizer,
-            self._config.max_grad_norm,
-            self.ranks,
-            minibatch.weight,
-        )
+    def _order(self, stream: int, epoch: int) -> np.random.Generator:
+        """Of the random order of a pass over this iteration's decisions."""
+        return self._streams.generator("shuffle", stream, self.attempt, self.iteration, epoch)
 
     def _losses(self, batches: Batches, ent_coef: Tensor) -> dict[str, Tensor]:
         """Of decisions of several kinds, the `loss` and metrics, all () without a look at values.
@@ -460,5 +387,5 @@ class PolicyGradient(ABC):
             restore_optimizer(optimizer, tensors, state[name], f"{name}.")
         for name in _COUNTS:
             setattr(self, name, int(state[name]))
-        self._static = {}  # the optimizer remembers in other tensors now
+        self._passes.forget()
         self._keep()

@@ -27,7 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from memrl.algos.advantages import gae_advantages
-from memrl.algos.policy_gradient import Floats, PolicyGradient, Trained
+from memrl.algos.passes import Trained
+from memrl.algos.policy_gradient import Floats, PolicyGradient
 from memrl.algos.rollout import DivergedError, Rollout
 from memrl.algos.shares import Share
 from memrl.algos.updates import Batches, require_finite, row_weights, weighted_mean
@@ -160,7 +161,8 @@ class PPO(PolicyGradient):
         trained = Trained("value loss", self.critic, self._critic_optimizer, self._value_losses)
         metrics: dict[str, float] = {}
         for epoch in range(self._ppo.critic_epochs):
-            metrics = self._passed(trained, rollout, columns, (_STREAM, epoch), on_step)
+            order = self._order(_STREAM, epoch)
+            metrics = self._passes(trained, rollout, columns, order, on_step)
         require_finite("critic", self.critic)
         return metrics
 

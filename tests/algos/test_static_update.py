@@ -36,8 +36,8 @@ def test_compiled_learning_is_eager_learning(kind: str, trained: list[str]) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         assert_same_learning(learner(kind, kl_coef=0.01), got)
-    assert [*got._static] == trained
-    assert {static.tier for static in got._static.values()} == {"compile"}
+    assert [*got._passes.static] == trained
+    assert {static.tier for static in got._passes.static.values()} == {"compile"}
 
 
 @pytest.mark.gpu
@@ -52,8 +52,8 @@ def test_every_tier_on_a_gpu_learns_as_a_cpu_does(
         warnings.simplefilter("error", RuntimeWarning)
         assert_same_learning(learner(kind, kl_coef=0.01), got)
     if tier != "eager":
-        assert [*got._static] == trained
-        assert {static.tier for static in got._static.values()} == {tier}
+        assert [*got._passes.static] == trained
+        assert {static.tier for static in got._passes.static.values()} == {tier}
 
 
 def made_updates(tier: Tier = "eager") -> tuple[StaticUpdates, torch.nn.Linear]:
