@@ -28,14 +28,9 @@ import numpy.typing as npt
 from envs.batched import is_batchable, paging_group
 from envs.sharded import InShards, tiered_group, training_group
 from envs.workloads import describe
+from envs.workloads.loading import load_workload
 from envs.workloads.splits import clusters_of
-from envs.workloads.tables import (
-    Tables,
-    data_record,
-    load_workload,
-    split_tables,
-    workload_record,
-)
+from envs.workloads.tables import Tables, data_record, split_tables, workload_record
 from memrl.algos.gain_regression import GainRegression
 from memrl.algos.shares import Share
 from memrl.algos.tiers import resolved_tier

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from envs.workloads.chat import ChatParams
-from memrl.config import ChatConfig, RunConfig, parse_config, run_settings
+from memrl.config import RunConfig, parse_config, run_settings
 from memrl.options import DEFAULT_REWARD, PagingOptions
+from memrl.workload_config import ChatConfig
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

@@ -15,11 +15,11 @@ from envs.workloads.page_cache import (
     whole_streams,
 )
 from envs.workloads.traces import load_trace
-from memrl.config import WorkloadConfig
 from memrl.documents import RequestWindow, Workload
 from memrl.request_table import build_request_table
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
+from memrl.workload_config import WorkloadConfig
 
 
 def load_page_cache(config: WorkloadConfig) -> Workload:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import sparse
 
-from memrl.config import SplitConfig
 from memrl.documents import Document
 from memrl.seeding import Streams
+from memrl.workload_config import SplitConfig
 
 DATA_SEED = 0
 """Seed of all data streams; training seeds change what is learned, never what is asked."""

@@ -9,24 +9,23 @@ the same ones.
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from envs.workloads.babi import load_babi, told_episodes
-from envs.workloads.cache_tables import load_page_cache, request_tables
+from envs.workloads.babi import told_episodes
+from envs.workloads.cache_tables import request_tables
 from envs.workloads.chat import ChatParams, generate_chats
 from envs.workloads.document_qa import load_document_qa
-from envs.workloads.episodes import can_be_asked, sample_episodes
-from envs.workloads.files import DataFormatError
-from envs.workloads.locomo import load_locomo
-from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv, whole_documents
+from envs.workloads.episodes import sample_episodes
+from envs.workloads.loading import load_workload
+from envs.workloads.nested_kv import generate_nested_kv, whole_documents
 from envs.workloads.page_cache import halves, whole_streams
 from envs.workloads.splits import DATA_SEED, Split, split_documents, split_workload
 from memrl.cache import default_cache_folder
-from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig, parse_config
+from memrl.config import ConfigurationError, parse_config
 from memrl.document_config import DocumentQaConfig
 from memrl.documents import Document, Episode, Workload
 from memrl.memory.bm25 import Bm25Statistics
@@ -35,6 +34,7 @@ from memrl.options import PagingOptions
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
 from memrl.table_build import build_table, cached_table, fit_lexical_statistics
+from memrl.workload_config import SplitConfig, WorkloadConfig
 
 
 @dataclass(frozen=True)
@@ -63,85 +63,6 @@ def preset_tables(preset: str | Path, *arguments: str) -> tuple[Tables, PagingOp
     config = parse_config(["--config", str(preset), *arguments])
     tables = split_tables(load_workload(config.workload), config.split, config.workload)
     return tables, config.paging.resolved(**tables.train.medians())
-
-
-def load_workload(config: WorkloadConfig) -> Workload:
-    """Load or generate the documents that a configuration names.
-
-    Documents without a question that can be asked are left out, and counted among the repairs: none
-    of them could be validated or tested on.
-
-    Raises:
-        ConfigurationError: if the parameters of the chats cannot be met, or no document is left.
-    """
-    workload = _load(config)
-    # No windows of documents are drawn: their episodes are whole documents, or streams are played.
-    if config.name in ("nested_kv", "document_qa", "babi", "page_cache"):
-        return workload
-    kept = tuple(doc for doc in workload.documents if can_be_asked(doc, config.window_pages))
-    left_out = len(workload.documents) - len(kept)
-    if not kept:
-        raise ConfigurationError(
-            f"None of the {left_out} documents has a query that can be asked within "
-            f"{config.window_pages} pages: widen workload.window_pages or check the queries' needs."
-        )
-    if not left_out:
-        return workload
-    what = f"documents left out: no question can be asked within {config.window_pages} pages"
-    return replace(workload, documents=kept, repairs={**workload.repairs, what: left_out})
-
-
-def _load(config: WorkloadConfig) -> Workload:
-    if config.name == "locomo":
-        return load_locomo(
-            config.data_dir,
-            correct_evidence=config.correct_evidence,
-            mask_wrong_answers=config.mask_wrong_answers,
-        )
-    if config.name == "nested_kv":
-        return _load_nested_kv(config)
-    if config.name == "document_qa":
-        settings = config.document_qa
-        rng = Streams(settings.seed).generator("workload", 0)
-        try:
-            return load_document_qa(config.data_dir, settings, rng)
-        except DataFormatError:
-            raise
-        except ValueError as error:
-            raise ConfigurationError(f"workload.document_qa: {error}") from error
-    if config.name == "babi":
-        return load_babi(
-            config.data_dir,
-            tasks=config.babi.tasks,
-            stories_per_task=config.babi.stories_per_task,
-        )
-    if config.name == "page_cache":
-        return load_page_cache(config)
-    parameters = asdict(config.chat)
-    seed = parameters.pop("seed")
-    try:
-        chat = ChatParams(**parameters)
-    except ValueError as error:
-        raise ConfigurationError(f"workload.chat: {error}") from error
-    return generate_chats(chat, Streams(seed).generator("workload", 0))
-
-
-def _load_nested_kv(config: WorkloadConfig) -> Workload:
-    settings = config.nested_kv
-    rng = Streams(settings.seed).generator("workload", 0)
-    if settings.source == "generated":
-        return generate_nested_kv(
-            levels=settings.levels,
-            documents_per_level=settings.documents_per_level,
-            num_pairs=settings.num_pairs,
-            rng=rng,
-        )
-    return load_nested_kv(
-        config.data_dir,
-        levels=settings.levels,
-        documents_per_level=settings.documents_per_level,
-        rng=rng,
-    )
 
 
 def split_tables(workload: Workload, split: SplitConfig, config: WorkloadConfig) -> Tables:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from envs.batched import paging_group
+from envs.workloads.loading import load_workload
 from envs.workloads.splits import clusters_of
-from envs.workloads.tables import data_record, load_workload, split_tables
+from envs.workloads.tables import data_record, split_tables
 from memrl.checkpoint import CheckpointError
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
 from memrl.errors import MemrlError

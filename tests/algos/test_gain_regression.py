@@ -12,12 +12,13 @@ from table_fixtures import small_table
 from torch import Tensor
 
 from envs.batched import BatchedPaging
+from envs.workloads.loading import load_workload
 from envs.workloads.splits import split_documents
-from envs.workloads.tables import build_tables, load_workload
+from envs.workloads.tables import build_tables
 from memrl.actions import ActionLayout, Op
 from memrl.algos.gain_regression import GainRegression, gain_loss
 from memrl.checkpoint import load_checkpoint, save_checkpoint
-from memrl.config import ChatConfig, LearnerConfig, NetworkConfig, SplitConfig, WorkloadConfig
+from memrl.config import LearnerConfig, NetworkConfig
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.summary import mean_reward_per_question
 from memrl.memory.embedders import HashingEmbedder
@@ -26,6 +27,7 @@ from memrl.policies.base import Contestant
 from memrl.policies.heuristics import YieldOnly
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
+from memrl.workload_config import ChatConfig, SplitConfig, WorkloadConfig
 
 CPU = torch.device("cpu")
 SMALL = LearnerConfig(

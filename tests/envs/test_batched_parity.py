@@ -20,7 +20,8 @@ from table_fixtures import with_room
 
 from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging, LockstepResult, Observation
-from envs.workloads.tables import load_workload, split_tables
+from envs.workloads.loading import load_workload
+from envs.workloads.tables import split_tables
 from memrl.actions import ActionLayout, Op
 from memrl.config import parse_config
 from memrl.documents import Document, Episode, Page, PageKind, Query

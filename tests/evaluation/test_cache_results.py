@@ -12,7 +12,7 @@ from request_tables import cache_options, request_table
 from rich.console import Console
 
 from envs.batched import paging_group
-from memrl.config import PageCacheConfig, RunConfig, SplitConfig, WorkloadConfig, run_settings
+from memrl.config import RunConfig, run_settings
 from memrl.evaluation import lineup, stats, terminal
 from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.lineup import Arena
@@ -21,6 +21,7 @@ from memrl.policies.base import Contestant
 from memrl.policies.belady import least_faults
 from memrl.policies.cache_rules import RULES, simulate
 from memrl.policies.heuristics import YieldOnly
+from memrl.workload_config import PageCacheConfig, SplitConfig, WorkloadConfig
 
 CACHE = WorkloadConfig(name="page_cache", page_cache=PageCacheConfig(source="trace", trace="t"))
 STRINGS = [

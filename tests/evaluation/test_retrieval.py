@@ -9,7 +9,7 @@ from rich.console import Console
 from table_fixtures import small_table, with_scores
 
 from envs.batched import paging_group
-from memrl.config import RunConfig, WorkloadConfig, run_settings
+from memrl.config import RunConfig, run_settings
 from memrl.documents import Document, Episode, Page, Query
 from memrl.evaluation.play import play
 from memrl.evaluation.retrieval import ranking_recall, recall_table, support_table
@@ -20,6 +20,7 @@ from memrl.options import PagingOptions
 from memrl.policies.heuristics import StoreAndRetrieve
 from memrl.table import EpisodeTable
 from memrl.table_build import build_table, fit_lexical_statistics
+from memrl.workload_config import WorkloadConfig
 
 OPTIONS = PagingOptions(capacity=4, num_slots=4, archival_capacity=None, num_candidates=2)
 

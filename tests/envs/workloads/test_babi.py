@@ -8,13 +8,14 @@ from qa_fixtures import write
 
 from envs.workloads.babi import NAMES, file_names, load_babi, told_episodes
 from envs.workloads.files import DataFileMissingError, DataFormatError
-from envs.workloads.tables import load_workload, split_tables
-from memrl.config import SplitConfig, WorkloadConfig
+from envs.workloads.loading import load_workload
+from envs.workloads.tables import split_tables
 from memrl.document_config import BabiConfig
 from memrl.documents import Document, Page, Query, Workload
 from memrl.memory.embedders import HashingEmbedder
 from memrl.table import Event
 from memrl.table_build import build_table, fit_lexical_statistics
+from memrl.workload_config import SplitConfig, WorkloadConfig
 
 STORY = (
     "1 Una went to the cellar.\n"

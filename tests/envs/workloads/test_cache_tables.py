@@ -15,23 +15,14 @@ from gymnasium.wrappers import FlattenObservation
 
 from envs.workloads import describe
 from envs.workloads.cache_tables import example_page_cache_table
-from envs.workloads.tables import (
-    data_record,
-    load_workload,
-    preset_tables,
-    split_tables,
-)
-from memrl.config import (
-    ConfigurationError,
-    PageCacheConfig,
-    RunConfig,
-    SplitConfig,
-    WorkloadConfig,
-)
+from envs.workloads.loading import load_workload
+from envs.workloads.tables import data_record, preset_tables, split_tables
+from memrl.config import ConfigurationError, RunConfig
 from memrl.options import PagingOptions
 from memrl.policies.cache_rules import RULES
 from memrl.policies.rule_eviction import RuleEviction
 from memrl.table import EpisodeTable
+from memrl.workload_config import PageCacheConfig, SplitConfig, WorkloadConfig
 
 ROOT = Path(__file__).resolve().parents[3]
 SMALL = WorkloadConfig(

@@ -26,16 +26,18 @@ from envs.workloads import describe
 from envs.workloads.document_qa import corpus_documents, load_document_qa, question_document
 from envs.workloads.files import DataFileMissingError
 from envs.workloads.generated_qa import KINDS, generate_questions
+from envs.workloads.loading import load_workload
 from envs.workloads.qa_records import Passage, QaRecord
 from envs.workloads.splits import clusters_of, split_workload
-from envs.workloads.tables import Tables, build_tables, load_workload, split_tables
-from memrl.config import ConfigurationError, SplitConfig, WorkloadConfig
+from envs.workloads.tables import Tables, build_tables, split_tables
+from memrl.config import ConfigurationError
 from memrl.document_config import DocumentQaConfig
 from memrl.documents import Workload
 from memrl.memory.embedders import HashingEmbedder
 from memrl.policies.prior import fit_page_scorer
 from memrl.surface import MAX_SPEAKERS
 from memrl.table import EpisodeTable, Event
+from memrl.workload_config import SplitConfig, WorkloadConfig
 
 
 def rng(seed: int = 0) -> np.random.Generator:

@@ -12,6 +12,7 @@ import pytest
 
 from envs.workloads import describe
 from envs.workloads.files import DataFileMissingError, DataFormatError
+from envs.workloads.loading import load_workload
 from envs.workloads.nested_kv import (
     FILE_LEVELS,
     PAIRS_NAMES,
@@ -25,11 +26,11 @@ from envs.workloads.nested_kv import (
     whole_documents,
 )
 from envs.workloads.splits import split_documents
-from envs.workloads.tables import build_tables, load_workload
-from memrl.config import NestedKvConfig, SplitConfig, WorkloadConfig
+from envs.workloads.tables import build_tables
 from memrl.documents import Document, Workload
 from memrl.memory.embedders import HashingEmbedder
 from memrl.table import Event
+from memrl.workload_config import NestedKvConfig, SplitConfig, WorkloadConfig
 
 PAIRS = [(f"key-{i}", f"value-{i}") for i in range(6)]
 

@@ -17,8 +17,8 @@ from envs.workloads.splits import (
     split_documents,
     split_workload,
 )
-from memrl.config import SplitConfig
 from memrl.documents import Document, Page, Query
+from memrl.workload_config import SplitConfig
 
 
 def documents(*clusters: str) -> list[Document]:

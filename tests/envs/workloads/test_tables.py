@@ -13,28 +13,23 @@ import table_fixtures  # noqa: F401 (loads the profile of hypothesis)
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.workloads import tables
+from envs.workloads import loading
 from envs.workloads.files import DataFileMissingError
+from envs.workloads.loading import load_workload
 from envs.workloads.splits import Split, split_documents
 from envs.workloads.tables import (
     build_tables,
     data_record,
     example_table,
-    load_workload,
     preset_tables,
     split_tables,
 )
 from memrl.cache import default_cache_folder
-from memrl.config import (
-    ChatConfig,
-    ConfigurationError,
-    SplitConfig,
-    WorkloadConfig,
-    parse_config,
-)
+from memrl.config import ConfigurationError, parse_config
 from memrl.memory.embedders import HashingEmbedder
 from memrl.table import EpisodeTable, Event
 from memrl.table_build import fit_lexical_statistics
+from memrl.workload_config import ChatConfig, SplitConfig, WorkloadConfig
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
 CHAT = ChatConfig(
@@ -314,14 +309,16 @@ def test_documents_without_a_question_are_left_out_and_counted(
         replace(document, queries=()) if number in silent else document
         for number, document in enumerate(workload.documents)
     )
-    monkeypatch.setattr(tables, "generate_chats", lambda *_: replace(workload, documents=documents))
+    monkeypatch.setattr(
+        loading, "generate_chats", lambda *_: replace(workload, documents=documents)
+    )
     loaded = load_workload(CONFIG)
     assert loaded.documents == tuple(documents[number] for number in (1, 3, 4))
     (what,) = loaded.repairs.keys() - workload.repairs.keys()
     assert "no question can be asked within 12 pages" in what
     assert loaded.repairs[what] == 2
     monkeypatch.setattr(
-        tables, "generate_chats", lambda *_: replace(workload, documents=documents[:1])
+        loading, "generate_chats", lambda *_: replace(workload, documents=documents[:1])
     )
     with pytest.raises(ConfigurationError, match="None of the 1 documents has a query"):
         load_workload(CONFIG)
