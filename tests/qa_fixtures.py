@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-VERSION_NOTE = "is of a version never tried here"
+from memrl.documents import Workload
 
 
 def write(path: Path, content: bytes | str) -> Path:
@@ -27,10 +27,16 @@ def write_lines(path: Path, values: Iterable[object]) -> Path:
     return write(path, "".join(f"{json.dumps(value)}\n" for value in values))
 
 
-def without_note(repairs: dict[str, int]) -> dict[str, int]:
-    """What was mended or dropped, without the notes that no fixture's version is a known one."""
-    counted = {what: count for what, count in repairs.items() if count}
-    return {what: count for what, count in counted.items() if VERSION_NOTE not in what}
+def happened(repairs: dict[str, int]) -> dict[str, int]:
+    """What was mended or dropped at least once."""
+    return {what: count for what, count in repairs.items() if count}
+
+
+def recorded_files(workload: Workload) -> dict[str, dict[str, str]]:
+    """The files of a workload's provenance: sha256 and version by name."""
+    files = workload.provenance["files"]
+    assert isinstance(files, dict)
+    return files
 
 
 def hotpot_question(name: str = "h1", **fields: Any) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from envs.workloads.babi import load_babi
 from envs.workloads.chat import ChatParams, generate_chats
 from envs.workloads.document_qa import load_document_qa
 from envs.workloads.episodes import sample_episodes
+from envs.workloads.files import unknown_files
 from envs.workloads.locomo import load_locomo
 from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv
 from envs.workloads.page_cache import generate_streams
@@ -26,11 +28,17 @@ __all__ = [
     "load_nested_kv",
     "load_trace",
     "sample_episodes",
+    "version_warning",
 ]
+
+_MOST_NAMES = 4  # of files in a warning
 
 
 def describe(workload: Workload) -> str:
-    """Summarises a workload for a terminal: sizes, queries or requests by kind, repairs."""
+    """Summarises a workload for a terminal: sizes, queries or requests by kind, repairs.
+
+    Where it was read from a file of an unknown version, the last line warns of it.
+    """
     if workload.streams:
         return _describe_streams(workload)
     queries = [query for document in workload.documents for query in document.queries]
@@ -62,4 +70,21 @@ def _sections(sections: dict[str, dict[str, int]], workload: Workload) -> list[s
         if counts:
             lines.append(f"{title}:")
             lines += [f"{count:>9,}  {what}" for what, count in counts.items()]
+    unknown = unknown_files(workload.provenance)
+    if unknown:
+        lines.append(f"warning: {version_warning(unknown)}")
     return lines
+
+
+def version_warning(names: Sequence[str]) -> str:
+    """Says in one sentence that files are of a version that nobody compared results with.
+
+    Args:
+        names: of the files; the first ones are named.
+    """
+    more = len(names) - _MOST_NAMES
+    listed = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return (
+        f"{listed}: not a version known by its sha256, so that results may not compare with "
+        "published ones; the run records the sha256."
+    )

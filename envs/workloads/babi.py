@@ -21,8 +21,8 @@ from pathlib import Path
 from envs.workloads.files import (
     DataFormatError,
     DataSource,
-    file_sha256,
     find_data_file,
+    provenance_of,
     read_bytes,
 )
 from memrl.documents import Document, Episode, Page, Query, Workload
@@ -77,12 +77,12 @@ def load_babi(
     """
     repairs: Counter[str] = Counter()
     documents: list[Document] = []
-    files = {}
+    paths: list[Path] = []
     for task in tasks:
         seen: set[tuple[str, ...]] = set()
         for part in ("test", "train"):
             path = find_data_file(data_dir, SOURCE, file_names(task, part))
-            files[path.name] = file_sha256(path)
+            paths.append(path)
             found = _read_file(path, f"babi-qa{task:02d}-{part}", task, part, seen, repairs)
             own = [document for document, _ in zip(found, _up_to(stories_per_task), strict=False)]
             if not own:
@@ -91,9 +91,8 @@ def load_babi(
                     f"from {SOURCE.published}."
                 )
             documents += own
-    where = {"published": SOURCE.published, "licence": SOURCE.licence}
     counts = {what: count for what, count in sorted(repairs.items()) if count}
-    return Workload("babi", tuple(documents), {"files": files, **where}, counts)
+    return Workload("babi", tuple(documents), provenance_of(SOURCE, paths), counts)
 
 
 def told_episodes(documents: Sequence[Document]) -> tuple[Episode, ...]:

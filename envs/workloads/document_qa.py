@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from envs.workloads import hotpotqa, musique, natural_questions, two_wiki
-from envs.workloads.files import DataSource
+from envs.workloads.files import DataSource, provenance_of
 from envs.workloads.generated_qa import generate_questions
 from envs.workloads.qa_records import Passage, QaRecord
 from envs.workloads.splits import clustered_by_evidence
@@ -121,18 +121,17 @@ def _read(
         return made, _pooled(made), {"generator": "document_qa", "params": parameters}
     source = _SOURCES[settings.dataset]
     if settings.dataset == "2wiki" and settings.scope == "corpus":
-        records, pool, files = two_wiki.read_2wiki_corpus(data_dir, repairs)
+        records, pool, paths = two_wiki.read_2wiki_corpus(data_dir, repairs)
         source = two_wiki.CORPUS
     else:
-        records, files = _read_records(data_dir, settings, repairs)
+        records, paths = _read_records(data_dir, settings, repairs)
         pool = _pooled(records)
-    where = {"published": source.published, "licence": source.licence}
-    return records, pool, {"files": files, **where}
+    return records, pool, provenance_of(source, paths)
 
 
 def _read_records(
     data_dir: str | Path | None, settings: DocumentQaConfig, repairs: Counter[str]
-) -> tuple[list[QaRecord], dict[str, str]]:
+) -> tuple[list[QaRecord], list[Path]]:
     if settings.dataset == "hotpotqa":
         return hotpotqa.read_hotpotqa(data_dir, repairs)
     if settings.dataset == "musique":

@@ -12,10 +12,11 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from envs.workloads.known_files import Version, known_files
 from memrl.errors import MemrlError
 
 DATA_DIR_VARIABLE = "MEMRL_DATA"
@@ -34,7 +35,7 @@ class DataSource:
     """Where a data set is published, for messages and provenance.
 
     Attributes:
-        folder: name of its folder below the data folder.
+        folder: name of its folder below the data folder, by which `known_files` lists its files.
         published: where its files can be obtained.
         licence: under which licence.
     """
@@ -123,15 +124,70 @@ def read_json_lines(path: Path, repairs: Counter[str]) -> list[object]:
     return values
 
 
-def recorded_sha256(path: Path, known: Collection[str], repairs: Counter[str]) -> str:
-    """Returns a file's sha256; one that is not among the known ones is noted among the repairs."""
-    sha256 = file_sha256(path)
-    if sha256 not in known:
-        repairs[f"{path.name} is of a version never tried here (its sha256 is recorded)"] += 1
-    return sha256
-
-
 def file_sha256(path: Path) -> str:
     """Returns the sha256 of a file's bytes as 64 hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def provenance_of(
+    source: DataSource, paths: Iterable[Path], **further: object
+) -> dict[str, object]:
+    """Describes what a workload was read from.
+
+    Args:
+        source: the data set. paths: the files that were read.
+        further: more entries.
+
+    Returns:
+        `files`: by name below the data set's folder `sha256` and `version`, see `Version`;
+        `published` and `licence` of the source; the further entries.
+    """
+    files = {}
+    for path in paths:
+        sha256 = file_sha256(path)
+        files[_name_below(source.folder, path)] = {
+            "sha256": sha256,
+            "version": file_version(path, sha256, source),
+        }
+    where = {"published": source.published, "licence": source.licence}
+    return {"files": files, **where, **further}
+
+
+def file_version(path: Path, sha256: str, source: DataSource) -> Version:
+    """Returns of which version a file is; a compressed one also by what it holds.
+
+    Args:
+        path: the file. sha256: of its bytes. source: the data set it belongs to.
+    """
+    known = known_files(source.folder)
+    if sha256 in known.official or _content_sha256(path) in known.official:
+        return "official"
+    return "repackaged" if sha256 in known.repackaged else "unknown"
+
+
+def _content_sha256(path: Path) -> str | None:
+    """Of what a whole compressed file holds."""
+    if path.suffix != ".gz":
+        return None
+    try:
+        with gzip.open(path) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return None
+
+
+def _name_below(folder: str, path: PurePath) -> str:
+    """The path below the last folder of that name."""
+    parts = path.parts
+    if folder not in parts[:-1]:
+        return path.name
+    return "/".join(parts[len(parts) - parts[::-1].index(folder, 1) :])
+
+
+def unknown_files(provenance: Mapping[str, object]) -> list[str]:
+    """Names of the files in a provenance that are of an unknown version."""
+    files = provenance.get("files")
+    if not isinstance(files, Mapping):
+        return []
+    return [name for name, own in files.items() if own["version"] == "unknown"]

@@ -20,8 +20,8 @@ from typing import Any
 from envs.workloads.files import (
     DataFormatError,
     DataSource,
-    file_sha256,
     find_data_file,
+    provenance_of,
     read_json,
 )
 from envs.workloads.locomo_records import (
@@ -97,18 +97,15 @@ def load_locomo(
     return Workload(
         name="locomo",
         documents=tuple(documents),
-        provenance={
-            "file": path.name,
-            "sha256": file_sha256(path),
-            "errata_sha256": file_sha256(errata_path) if errata_found else None,
-            "published": SOURCE.published,
-            "licence": SOURCE.licence,
-            "options": {
+        provenance=provenance_of(
+            SOURCE,
+            [path, errata_path] if errata_found else [path],
+            options={
                 "correct_evidence": correct_evidence,
                 "mask_wrong_answers": mask_wrong_answers,
                 "captions": captions,
             },
-        },
+        ),
         repairs=counts,
     )
 

@@ -13,12 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
-from envs.workloads.files import (
-    DataSource,
-    find_data_file,
-    read_json_lines,
-    recorded_sha256,
-)
+from envs.workloads.files import DataSource, find_data_file, read_json_lines
 from envs.workloads.qa_records import QaRecord, RecordMaker, fields_of, list_of, text_of, usable
 
 SOURCE = DataSource(
@@ -29,12 +24,11 @@ SOURCE = DataSource(
 FILE_NAMES = (
     *("musique_sample.jsonl.gz", "musique_ans_v1.0_dev.jsonl", "musique_ans_v1.0_dev.jsonl.gz"),
 )
-_KNOWN = frozenset({"648e011ee3a6add75ec870d4ecbe13de0ede423b53f8abb275a2aa96d9d55c8e"})
 
 
 def read_musique(
     data_dir: str | Path | None, repairs: Counter[str]
-) -> tuple[list[QaRecord], dict[str, str]]:
+) -> tuple[list[QaRecord], list[Path]]:
     """Reads MuSiQue's questions.
 
     Args:
@@ -42,7 +36,7 @@ def read_musique(
         repairs: counts of what was mended or dropped; added to.
 
     Returns:
-        The records, and the sha256 of each file by its name.
+        The records, and the files that were read.
 
     Raises:
         DataFileMissingError: the file is not there (a `FileNotFoundError`).
@@ -51,8 +45,7 @@ def read_musique(
     path = find_data_file(data_dir, SOURCE, FILE_NAMES)
     maker = RecordMaker(repairs)
     made = (_read_question(fields_of(value), maker) for value in read_json_lines(path, repairs))
-    records = usable(made, path, SOURCE, "paragraphs and evidence")
-    return records, {path.name: recorded_sha256(path, _KNOWN, repairs)}
+    return usable(made, path, SOURCE, "paragraphs and evidence"), [path]
 
 
 def _read_question(fields: Mapping[str, object], maker: RecordMaker) -> QaRecord | None:

@@ -27,7 +27,6 @@ from envs.workloads.files import (
     DataSource,
     find_data_file,
     read_json_lines,
-    recorded_sha256,
 )
 from envs.workloads.qa_records import Passage, QaRecord, RecordMaker, fields_of, list_of, usable
 from memrl.memory.bm25 import Bm25Statistics, bm25_scores
@@ -40,12 +39,6 @@ SOURCE = DataSource(
 ORACLE_NAMES = ("nq-open-oracle.jsonl.gz", "qa_data/nq-open-oracle.jsonl.gz")
 PUBLISHED_POSITIONS = {10: (0, 4, 9), 20: (0, 4, 9, 14, 19), 30: (0, 4, 9, 14, 19, 24, 29)}
 """Positions of the gold document that files are published for, by their number of documents."""
-_KNOWN = frozenset(
-    {
-        "d47742a004e2e838a78acb4159ab0ea1da29b8bb29c9452ec821b667277ee80c",
-        "6a7f72b846f663a133ef952244e5a4e43f06bcf190afe34e8fbe687ce0d1653e",
-    }
-)
 
 
 def published_names(num_documents: int, position: int) -> tuple[str, str]:
@@ -56,7 +49,7 @@ def published_names(num_documents: int, position: int) -> tuple[str, str]:
 
 def read_oracle(
     data_dir: str | Path | None, repairs: Counter[str]
-) -> tuple[list[QaRecord], dict[str, str]]:
+) -> tuple[list[QaRecord], list[Path]]:
     """Reads the questions with their gold passage alone.
 
     Args:
@@ -64,15 +57,14 @@ def read_oracle(
         repairs: counts of what was mended or dropped; added to.
 
     Returns:
-        The records, and the sha256 of each file by its name.
+        The records, and the files that were read.
 
     Raises:
         DataFileMissingError: the file is not there (a `FileNotFoundError`).
         DataFormatError: the file is damaged, or holds no question that can be used.
     """
     path = find_data_file(data_dir, SOURCE, ORACLE_NAMES)
-    records = _read_file(path, RecordMaker(repairs), "nq")
-    return records, {path.name: recorded_sha256(path, _KNOWN, repairs)}
+    return _read_file(path, RecordMaker(repairs), "nq"), [path]
 
 
 def read_published(
@@ -81,7 +73,7 @@ def read_published(
     *,
     num_documents: int,
     positions: Sequence[int],
-) -> tuple[list[QaRecord], dict[str, str]]:
+) -> tuple[list[QaRecord], list[Path]]:
     """Reads the published files, one a position; passages keep their order.
 
     The same question at several positions is several records; their ids name the position.
@@ -102,13 +94,13 @@ def read_published(
             f"{list(positions)}: set num_passages and gold_at to {PUBLISHED_POSITIONS}."
         )
     records: list[QaRecord] = []
-    files = {}
+    paths: list[Path] = []
     for position in positions or known:
         path = find_data_file(data_dir, SOURCE, published_names(num_documents, position))
         of_file = _read_file(path, RecordMaker(repairs), at_position(position))
         records += [replace(record, question_id=_name(record, position)) for record in of_file]
-        files[path.name] = recorded_sha256(path, _KNOWN, repairs)
-    return records, files
+        paths.append(path)
+    return records, paths
 
 
 def at_position(position: int) -> str:

@@ -26,8 +26,8 @@ import numpy as np
 from envs.workloads.files import (
     DataFormatError,
     DataSource,
-    file_sha256,
     find_data_file,
+    provenance_of,
     read_bytes,
 )
 from memrl.documents import Document, Episode, Page, Query, Workload
@@ -177,14 +177,14 @@ def load_nested_kv(
     """
     path = find_data_file(data_dir, SOURCE, PAIRS_NAMES)
     pairs = _read_pairs(path)
-    files = {path.name: file_sha256(path)}
+    paths = [path]
     repairs: Counter[str] = Counter()
     documents = []
     for level, stream in zip(levels, rng.spawn(len(levels)), strict=True):
         if level in FILE_LEVELS:
             path = find_data_file(data_dir, SOURCE, [orderings_name(level)])
             orderings = _read_orderings(path, level + 1, len(pairs), repairs)
-            files[path.name] = file_sha256(path)
+            paths.append(path)
         else:
             orderings = {
                 number: _draw_ordering(level, len(pairs), stream)
@@ -194,8 +194,8 @@ def load_nested_kv(
             make_document(f"memgpt-level{level}-{number:03d}", pairs, ordering)
             for number, ordering in orderings.items()
         ]
-    provenance = {"files": files, "published": SOURCE.published, "licence": SOURCE.licence}
-    return Workload("nested_kv", tuple(documents), dict(provenance), dict(sorted(repairs.items())))
+    provenance = provenance_of(SOURCE, paths)
+    return Workload("nested_kv", tuple(documents), provenance, dict(sorted(repairs.items())))
 
 
 def _read_pairs(path: Path) -> list[tuple[str, str]]:

@@ -13,7 +13,6 @@ that ids may be anything.
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,8 +24,8 @@ import numpy.typing as npt
 from envs.workloads.files import (
     DataFormatError,
     DataSource,
-    file_sha256,
     find_data_file,
+    provenance_of,
     read_bytes,
 )
 from memrl.documents import RequestStream, Workload
@@ -37,26 +36,6 @@ SOURCE = DataSource(
     published="GitHub 1a1a11a/libCacheSim (data/) and ben-manes/caffeine (simulator, parser/lirs)",
     licence="GPL-3.0 and Apache-2.0; the LIRS authors state no licence for their traces",
 )
-PUBLISHED_SHA256 = {
-    "cloudPhysicsIO.csv": "987ff2213050e47d24e8ba6e010d4b3127e51aafef6a76a8a6d43d13b9156fa1",
-    "cloudPhysicsIO.oracleGeneral.bin": (
-        "65438dd7b2d3dec7ffe8a5c9348045da92de3311f339b7b59c9a0a44e6050dea"
-    ),
-    "lirs/2_pools.trace.gz": "12370af6d9e1b5a4d16642c6a5d0322565f20aed54bed8176901e74f70a4c3ee",
-    "lirs/backf.trace.gz": "7020d7ad56034d65cdbb6f50bef5d5a122fbac63bdf250712aeac9483abceed2",
-    "lirs/cpp.trace.gz": "05b93e0498265ef9f57c22f9d1e6b8c57d60b7e76c16a020d56748d7ec7d41f6",
-    "lirs/cs.trace.gz": "05b8faa3fa5f9818a72ef57fe5502058d3cbf090514133dfc2136a761a8286e6",
-    "lirs/gli.trace.gz": "c300a0bff8149373bdbb7df3fa440e621aba920b0ec6bcc7a936f360f782511c",
-    "lirs/loop.trace.gz": "465c1cc6bb08993034fd3597106cb0edc55b25a5984a17a12018f30a06ba60e9",
-    "lirs/multi1.trace.gz": "d19de814ed1637c06692d68ddfd2da002cb6bfddc4b1ac302ed94a162836380d",
-    "lirs/multi2.trace.gz": "3576bc20286f4d204a3c2b6647bb691ed9dde9a923a32624e145873ed830dad5",
-    "lirs/multi3.trace.gz": "e1957bb3c49a1e3409fb651dd8fc4273eb144acdc5deb820e7671cb18583dfad",
-    "lirs/ps.trace.gz": "f9bb54cdbe9825dc9cfddaef5c847001d9b287fe28f6af19782f1a7d12b1b085",
-    "lirs/scan.trace.gz": "eb5d1cea207e4f2252babed1bab710f557fecb6844ebe124ec75084a9df0da52",
-    "lirs/sprite.trace.gz": "e2613162ee4d5134cf155ae090ccd1613a0a91f45e3a0bd636233b5bb42fc28d",
-    "lirs/zigzag.trace.gz": "f84d2be590a07fd2eaaedd283a72861e9ad1a0763c31b361ffb2329d973dccf0",
-}
-"""Of the files as they are published; the first two are not compressed there."""
 PAGE_COLUMNS = ("id", "obj_id", "object_id", "key", "page", "block", "lbn", "lba")
 """Names of the column of pages in a CSV file, in any case."""
 SIZE_COLUMNS = ("size", "obj_size", "object_size", "length", "bytes")
@@ -93,32 +72,12 @@ def load_trace(trace: str, data_dir: str | Path | None = None) -> Workload:
     reader = _reader_of(path.name)
     assert reader is not None  # all names have an ending
     repairs: Counter[str] = Counter()
-    raw, sha256 = read_bytes(path), file_sha256(path)
-    published = _published_sha256(path)
-    if published not in (None, sha256, hashlib.sha256(raw).hexdigest()):
-        repairs["files of another version than the published one: results do not compare"] += 1
-    requests = reader(path, raw, repairs)
+    requests = reader(path, read_bytes(path), repairs)
     if not len(requests.ids):
         raise DataFormatError(f"{path} holds no request: fetch it again from {SOURCE.published}.")
     stream = _stream(trace, requests, repairs)
-    provenance: dict[str, object] = {
-        "files": {path.name: sha256},
-        "published": SOURCE.published,
-        "licence": SOURCE.licence,
-    }
-    return Workload("page_cache", (), provenance, dict(sorted(repairs.items())), (stream,))
-
-
-def _published_sha256(path: Path) -> str | None:
-    """Of a file that has the name of a published one; None for others."""
-    return next(
-        (
-            digest
-            for name, digest in PUBLISHED_SHA256.items()
-            if path.as_posix().endswith((f"/{name}", f"/{name}.gz"))
-        ),
-        None,
-    )
+    counts = dict(sorted(repairs.items()))
+    return Workload("page_cache", (), provenance_of(SOURCE, [path]), counts, (stream,))
 
 
 def _stream(name: str, requests: _Requests, repairs: Counter[str]) -> RequestStream:

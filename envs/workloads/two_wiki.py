@@ -22,7 +22,6 @@ from envs.workloads.files import (
     find_data_file,
     read_json,
     read_json_lines,
-    recorded_sha256,
 )
 from envs.workloads.hotpotqa import HOLDING, read_facts, read_file
 from envs.workloads.qa_records import (
@@ -52,20 +51,10 @@ CORPUS_NAMES = ("2wiki_corpus.json.gz", "2wikimultihopqa_corpus.json")
 CORPUS_QUERY_NAMES = ("2wiki_retrieval_queries.jsonl.gz", "2wikimultihopqa.json")
 ALIASES_NAME = "id_aliases.json"
 
-_KNOWN = frozenset(
-    {
-        "5d4369f0afc176a9202ec75fe6f9c8bcc4f4e3d483ba73e3809e323378fbec59",
-        "5dc2c0a7b80c1bc0f445b767e971df1a07b9e68c5259ced3650044198d8061e4",
-        "363618af00a25e4b693ef5fb8bb5331ee2e11ade9f287efc2aca336fe1bb4afa",
-        "9d6e352952aafb18dab22bf8195039461321a44a949df902ae83bce134ad238a",
-        "d437728f7599629f4e79f010127e670684221861950a189aa151d2945b2bc7cb",
-    }
-)
-
 
 def read_2wiki(
     data_dir: str | Path | None, repairs: Counter[str]
-) -> tuple[list[QaRecord], dict[str, str]]:
+) -> tuple[list[QaRecord], list[Path]]:
     """Reads 2WikiMultihopQA's questions, those set aside for testing first.
 
     Args:
@@ -73,29 +62,33 @@ def read_2wiki(
         repairs: counts of what was mended or dropped; added to.
 
     Returns:
-        The records, and the sha256 of each file by its name.
+        The records, and the files that were read.
 
     Raises:
         DataFileMissingError: a file is not there (a `FileNotFoundError`).
         DataFormatError: a file is damaged, or holds no question that can be used.
     """
-    maker, files = RecordMaker(repairs), {}
+    maker = RecordMaker(repairs)
     records: list[QaRecord] = []
+    paths: list[Path] = []
     for names, is_test in ((TEST_NAMES, True), (TRAIN_NAMES, False)):
         path = find_data_file(data_dir, SOURCE, names)
-        aliases = _read_aliases(path.with_name(ALIASES_NAME), repairs)
+        aliases_path = path.with_name(ALIASES_NAME)
+        aliases = _read_aliases(aliases_path, repairs)
         records += read_file(path, SOURCE, maker, aliases, is_test=is_test)
-        files[path.name] = recorded_sha256(path, _KNOWN, repairs)
-    return _without_shared_evidence(records, repairs), files
+        paths.append(path)
+    if aliases_path.is_file():
+        paths.append(aliases_path)
+    return _without_shared_evidence(records, repairs), paths
 
 
 def read_2wiki_corpus(
     data_dir: str | Path | None, repairs: Counter[str]
-) -> tuple[list[QaRecord], list[Passage], dict[str, str]]:
+) -> tuple[list[QaRecord], list[Passage], list[Path]]:
     """Reads the corpus and the questions to it; a record's passages are those it needs.
 
     Returns:
-        The records; the passages of the corpus; and the sha256 of each file by its name.
+        The records; the passages of the corpus; and the files that were read.
 
     Raises:
         DataFileMissingError, DataFormatError: as `read_2wiki`.
@@ -129,8 +122,7 @@ def read_2wiki_corpus(
             )
         )
     records = usable(made, path, CORPUS, HOLDING)
-    files = {each.name: recorded_sha256(each, _KNOWN, repairs) for each in (corpus_path, path)}
-    return records, corpus, files
+    return records, corpus, [corpus_path, path]
 
 
 def _read_corpus(path: Path, repairs: Counter[str]) -> list[Passage]:

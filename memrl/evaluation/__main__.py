@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.batched import paging_group
+from envs.workloads import describe
 from envs.workloads.loading import load_workload
 from envs.workloads.splits import clusters_of
 from envs.workloads.tables import data_record, split_tables
@@ -73,6 +74,7 @@ def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
             f"page scorer reads no others; add --workload.embedder {trained}."
         )
     workload = load_workload(config.workload)
+    print(describe(workload))
     splits = [config.split]
     if config.split.kind == "leave_one_out":
         units = len(workload.streams or clusters_of(workload.documents))

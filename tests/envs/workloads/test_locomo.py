@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from qa_fixtures import recorded_files
 
 from envs.workloads.locomo import load_locomo
 from memrl.documents import Document, PageKind, Query, Workload
@@ -164,11 +165,11 @@ def test_each_correction_can_be_left_out() -> None:
 
 
 def test_provenance_names_file_hash_and_options(workload: Workload) -> None:
-    path = FIXTURES / "locomo" / "locomo10.json"
-    assert workload.provenance["file"] == "locomo10.json"
-    assert workload.provenance["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    errata = (FIXTURES / "locomo" / "errata.json").read_bytes()
-    assert workload.provenance["errata_sha256"] == hashlib.sha256(errata).hexdigest()
+    files = recorded_files(workload)
+    assert set(files) == {"locomo10.json", "errata.json"}
+    for name, own in files.items():
+        content = (FIXTURES / "locomo" / name).read_bytes()
+        assert own == {"sha256": hashlib.sha256(content).hexdigest(), "version": "unknown"}
     options = {"correct_evidence": True, "mask_wrong_answers": True, "captions": True}
     assert workload.provenance["options"] == options
     json.dumps(workload.provenance)
@@ -193,7 +194,7 @@ def test_data_dir_from_environment(monkeypatch: pytest.MonkeyPatch, workload: Wo
 def test_real_data(data_dir: Path) -> None:
     plain = load_locomo(data_dir, correct_evidence=False, mask_wrong_answers=False)
     documents = plain.documents
-    if plain.provenance["file"] != "locomo7.json.gz":
+    if "locomo7.json.gz" not in recorded_files(plain):
         pytest.skip("the expected counts are those of the seven-conversation file")
     assert [document.document_id for document in documents] == [
         *("conv-26", "conv-30", "conv-42", "conv-43", "conv-48", "conv-49", "conv-50")
@@ -229,7 +230,7 @@ def test_real_data(data_dir: Path) -> None:
 
 def test_real_errata(data_dir: Path) -> None:
     workload = load_locomo(data_dir)
-    if workload.provenance["file"] != "locomo7.json.gz" or not workload.provenance["errata_sha256"]:
+    if set(recorded_files(workload)) != {"locomo7.json.gz", "errata.json"}:
         pytest.skip("the expected counts are those of the seven-conversation file with its errata")
     # Of 119 entries 79 concern the answer; 73 name other evidence than the source, of which two
     # name what a malformed id of the source means once mended.

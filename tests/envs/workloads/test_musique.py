@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from qa_fixtures import musique_question, without_note, write, write_lines
+from qa_fixtures import happened, musique_question, write, write_lines
 
 from envs.workloads.files import DataFileMissingError, DataFormatError
 from envs.workloads.musique import FILE_NAMES, read_musique
@@ -17,7 +17,7 @@ def read(folder: Path, *questions: Any) -> tuple[list[QaRecord], dict[str, int]]
     write_lines(folder / "musique" / FILE_NAMES[0], questions)
     repairs: Counter[str] = Counter()
     records, _ = read_musique(folder, repairs)
-    return records, without_note(repairs)
+    return records, happened(repairs)
 
 
 def test_paragraphs_are_known_by_their_number(tmp_path: Path) -> None:
@@ -63,7 +63,7 @@ def test_dirty_lines(tmp_path: Path) -> None:
     repairs: Counter[str] = Counter()
     records, _ = read_musique(tmp_path, repairs)
     assert len(records) == 1
-    assert without_note(repairs) == {
+    assert happened(repairs) == {
         f"lines of {FILE_NAMES[1]} that are not JSON dropped": 3,
         "questions without text dropped": 2,
     }

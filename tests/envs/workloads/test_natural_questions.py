@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qa_fixtures import oracle_question, without_note, write_lines
+from qa_fixtures import happened, oracle_question, write_lines
 
 from envs.workloads.answer_scoring import normalize_answer
 from envs.workloads.files import DataFileMissingError, DataFormatError
@@ -27,7 +27,7 @@ def read(folder: Path, *questions: Any) -> tuple[list[QaRecord], dict[str, int]]
     write_lines(folder / FOLDER / ORACLE_NAMES[0], questions)
     repairs: Counter[str] = Counter()
     records, _ = read_oracle(folder, repairs)
-    return records, without_note(repairs)
+    return records, happened(repairs)
 
 
 def pool_of(records: list[QaRecord]) -> list[Passage]:
@@ -209,7 +209,7 @@ def test_published_files_keep_their_order(tmp_path: Path) -> None:
     assert records[2].question_id == "what is told of topic 1 [gold at 04]"
     assert [p.title for p in records[2].passages][3:6] == ["Other 3", "Topic 1", "Other 4"]
     assert len(files) == 3
-    assert without_note(repairs) == {}
+    assert happened(repairs) == {}
     some, _ = read_published(tmp_path, repairs, num_documents=10, positions=(9,))
     assert [record.support for record in some] == [(9,), (9,)]
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from qa_fixtures import recorded_files
 
 from envs.workloads import describe
 from envs.workloads.files import DataFileMissingError, DataFormatError
@@ -159,9 +160,7 @@ def test_orderings_of_a_file_become_documents(tmp_path: Path) -> None:
         assert_sound(document, 6)
     assert workload.repairs == {}
     assert workload.provenance["licence"] == "Apache-2.0"
-    assert set(workload.provenance["files"]) == {  # type: ignore[call-overload]
-        *(PAIRS_NAMES[0], orderings_name(1))
-    }
+    assert set(recorded_files(workload)) == {PAIRS_NAMES[0], orderings_name(1)}
 
 
 def test_deeper_levels_are_drawn_over_the_same_pairs(tmp_path: Path) -> None:

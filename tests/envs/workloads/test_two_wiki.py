@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from qa_fixtures import (
+    happened,
     wiki_question,
-    without_note,
     write_json,
     write_lines,
 )
@@ -31,9 +31,9 @@ def read(folder: Path, test: list[Any], train: list[Any]) -> tuple[list[QaRecord
     write_json(folder / FOLDER / TEST_NAMES[0], test)
     write_json(folder / FOLDER / TRAIN_NAMES[0], train)
     repairs: Counter[str] = Counter()
-    records, files = read_2wiki(folder, repairs)
-    assert set(files) == {TEST_NAMES[0], TRAIN_NAMES[0]}
-    return records, without_note(repairs)
+    records, paths = read_2wiki(folder, repairs)
+    assert {path.name for path in paths} >= {TEST_NAMES[0], TRAIN_NAMES[0]}
+    return records, happened(repairs)
 
 
 def other(name: str, **fields: Any) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def read_corpus(
     writer(folder / FOLDER / name, queries)
     repairs: Counter[str] = Counter()
     records, pool, _ = read_2wiki_corpus(folder, repairs)
-    return records, pool, without_note(repairs)
+    return records, pool, happened(repairs)
 
 
 def test_questions_name_titles_of_the_corpus(tmp_path: Path) -> None:
