@@ -7,6 +7,7 @@ from typing import Literal
 
 from memrl.config_checks import at_least, fractions
 from memrl.document_config import BabiConfig, DocumentQaConfig
+from memrl.longmemeval_config import LongMemEvalConfig
 
 
 @dataclass(frozen=True)
@@ -125,10 +126,13 @@ class WorkloadConfig:
         nested_kv: parameters of nested key-value retrieval.
         document_qa: parameters of question answering over documents.
         babi: which of the bAbI tasks.
+        longmemeval: parameters of LongMemEval.
         page_cache: parameters of page caches.
     """
 
-    name: Literal["chat", "locomo", "nested_kv", "document_qa", "babi", "page_cache"] = "chat"
+    name: Literal[
+        "chat", "locomo", "longmemeval", "nested_kv", "document_qa", "babi", "page_cache"
+    ] = "chat"
     data_dir: str | None = None
     ask: Literal["interleaved", "end"] = "interleaved"
     window_pages: int = 150
@@ -144,6 +148,7 @@ class WorkloadConfig:
     nested_kv: NestedKvConfig = field(default_factory=NestedKvConfig)
     document_qa: DocumentQaConfig = field(default_factory=DocumentQaConfig)
     babi: BabiConfig = field(default_factory=BabiConfig)
+    longmemeval: LongMemEvalConfig = field(default_factory=LongMemEvalConfig)
     page_cache: PageCacheConfig = field(default_factory=PageCacheConfig)
 
     def __post_init__(self) -> None:

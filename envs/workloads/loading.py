@@ -11,6 +11,7 @@ from envs.workloads.document_qa import load_document_qa
 from envs.workloads.episodes import can_be_asked
 from envs.workloads.files import DataFormatError
 from envs.workloads.locomo import load_locomo
+from envs.workloads.longmemeval import load_longmemeval
 from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv
 from memrl.config import ConfigurationError
 from memrl.documents import Workload
@@ -29,7 +30,7 @@ def load_workload(config: WorkloadConfig) -> Workload:
     """
     workload = _load(config)
     # No windows of documents are drawn: their episodes are whole documents, or streams are played.
-    if config.name in ("nested_kv", "document_qa", "babi", "page_cache"):
+    if config.name in ("nested_kv", "document_qa", "babi", "longmemeval", "page_cache"):
         return workload
     kept = tuple(doc for doc in workload.documents if can_be_asked(doc, config.window_pages))
     left_out = len(workload.documents) - len(kept)
@@ -70,6 +71,8 @@ def _load(config: WorkloadConfig) -> Workload:
         )
     if config.name == "page_cache":
         return load_page_cache(config)
+    if config.name == "longmemeval":
+        return _load_longmemeval(config)
     parameters = asdict(config.chat)
     seed = parameters.pop("seed")
     try:
@@ -77,6 +80,17 @@ def _load(config: WorkloadConfig) -> Workload:
     except ValueError as error:
         raise ConfigurationError(f"workload.chat: {error}") from error
     return generate_chats(chat, Streams(seed).generator("workload", 0))
+
+
+def _load_longmemeval(config: WorkloadConfig) -> Workload:
+    settings = config.longmemeval
+    rng = Streams(settings.seed).generator("workload", 0)
+    try:
+        return load_longmemeval(config.data_dir, settings, rng)
+    except DataFormatError:
+        raise
+    except ValueError as error:
+        raise ConfigurationError(f"workload.longmemeval: {error}") from error
 
 
 def _load_nested_kv(config: WorkloadConfig) -> Workload:

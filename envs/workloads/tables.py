@@ -160,7 +160,7 @@ def _episodes(
 ) -> tuple[Episode, ...]:
     if config.name in ("nested_kv", "document_qa"):
         return whole_documents(documents)
-    if config.name == "babi":
+    if config.name in ("babi", "longmemeval"):
         return told_episodes(documents)
     return sample_episodes(
         documents,
