@@ -70,9 +70,12 @@ def find_data_file(
     for name in file_names:
         if (folder / name).is_file():
             return folder / name
+    can_be_fetched = bool(known_files(source.folder).published)
+    fetching = f"fetch it (python -m envs.workloads --fetch {source.folder}), "
     raise DataFileMissingError(
-        f"Found no {wanted} below {Path(root).expanduser()}: put the file there, or point data_dir "
-        f"or {DATA_DIR_VARIABLE} at the folder that holds it. {origin}"
+        f"Found no {wanted} below {Path(root).expanduser()}: put the file there, "
+        f"{fetching if can_be_fetched else ''}or point data_dir or {DATA_DIR_VARIABLE} at the "
+        f"folder that holds it. {origin}"
     )
 
 

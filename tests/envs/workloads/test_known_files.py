@@ -89,7 +89,7 @@ def test_urls() -> None:
         "msc_v0.1.tar.gz",
         "https://parl.ai/downloads/msc/msc_v0.1.tar.gz",
         "e640e37cf4317cd09fc02a4cd57ef130a185f23635f4003b0cee341ffcb45e60",
-        ("msc_personasummary/*/*.txt", "msc_dialogue/*/*.txt"),
+        ("msc_*/session_*/valid.txt", "msc_*/session_*/test.txt"),
     )
     errata = known_files("locomo").published[1]
     assert (errata.name, errata.url.rpartition("/")[2]) == ("errata.json", "errors.json")
