@@ -171,7 +171,7 @@ def print_fetched(file: PublishedFile, fetched: Fetched) -> None:
     if fetched.state == "kept":
         what = "another version is there; move it away to fetch the published one"
     elif fetched.state == "fetched" and file.sha256 is None:
-        what = f"nobody is known to have told its sha256 before; it is kept in {RECORD}"
+        what = f"no published sha256 is known to compare with; recorded in {RECORD}"
     else:
         what = "as published"
     if fetched.members:

@@ -5,12 +5,13 @@ Source: Maharana et al., *Evaluating Very Long-Term Conversational Memory of LLM
 
 Corrections: an independent audit (`dial481/locomo-audit`, `errors.json`) lists questions whose
 cited evidence or whose gold answer is wrong. Put beside the data as `errata.json` (a list of
-objects with `sample_id`, `qa_index`, `error_type`, `correct_evidence`), it is applied as the
-options say.
+objects with `error_type`, `correct_evidence`, and either `question_id` as the audit has it or
+`sample_id` and `qa_index`), it is applied as the options say.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -45,6 +46,9 @@ SOURCE = DataSource(
 FILE_NAMES = ("locomo7.json.gz", "locomo10.json", "locomo10.json.gz")
 ERRATA_NAME = "errata.json"
 _EVIDENCE_ERROR = "WRONG_CITATION"  # every other error_type of the audit concerns the answer
+# The audit names conversations by their place in the published file.
+_AUDITED = tuple(f"conv-{number}" for number in (26, 30, 41, 42, 43, 44, 47, 48, 49, 50))
+_AUDIT_ID = re.compile(r"locomo_([0-9])_qa([0-9]+)")
 
 
 def load_locomo(
@@ -146,12 +150,16 @@ def _read_errata(path: Path) -> dict[str, dict[str, Any]]:
         )
     errata: dict[str, dict[str, Any]] = {}
     for position, entry in enumerate(entries):
-        if not isinstance(entry, dict) or not {"sample_id", "qa_index", "error_type"} <= set(entry):
+        fields = entry if isinstance(entry, dict) else {}
+        audited = _AUDIT_ID.fullmatch(str(fields.get("question_id")))
+        if audited:
+            fields |= {"sample_id": _AUDITED[int(audited[1])], "qa_index": int(audited[2])}
+        if not {"sample_id", "qa_index", "error_type"} <= fields.keys():
             raise DataFormatError(
-                f"Entry {position} of {path} lacks sample_id, qa_index or error_type: mend it or "
-                "remove it."
+                f"Entry {position} of {path} lacks error_type, or question_id and sample_id or "
+                "qa_index: mend it or remove it."
             )
-        errata[query_source_id(entry["sample_id"], entry["qa_index"])] = entry
+        errata[query_source_id(fields["sample_id"], fields["qa_index"])] = fields
     return errata
 
 

@@ -95,7 +95,27 @@ def test_repeated_conversation_id(tmp_path: Path) -> None:
         load_locomo(tmp_path)
 
 
-@pytest.mark.parametrize("content", [{}, [{"sample_id": "c", "qa_index": 0}], ["entry"]])
+def test_errata_as_the_audit_has_them(tmp_path: Path) -> None:
+    """It names conversations by their place in the published file, and questions from 0."""
+    answered = {"question": "Who?", "answer": "Uma", "evidence": ["D1:1"], "category": 4}
+    names = ("conv-26", "conv-41", "conv-50")
+    write(tmp_path, [conversation(sample_id=name, qa=[answered, answered]) for name in names])
+    ids = ("locomo_0_qa1", "locomo_2_qa0", "locomo_9_qa1", "locomo_1_qa0")
+    entries = [{"question_id": name, "error_type": "HALLUCINATION"} for name in ids]
+    write(tmp_path, entries, "errata.json")
+    workload = load_locomo(tmp_path)
+    masked = [[not query.answers for query in own.queries] for own in workload.documents]
+    assert masked == [[False, True], [True, False], [False, True]]
+    assert workload.repairs["errata entries that match no question ignored"] == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *({}, [{"sample_id": "c", "qa_index": 0}], ["entry"]),
+        *([{"question_id": "locomo_0_qa1"}], [{"question_id": "qa1", "error_type": "AMBIGUOUS"}]),
+    ],
+)
 def test_damaged_errata(tmp_path: Path, content: object) -> None:
     write(tmp_path, [conversation()])
     write(tmp_path, content, "errata.json")
