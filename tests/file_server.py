@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ class Answer:
         sends: bytes that are sent before the connection is cut; None for all.
         length: what it calls the length of what it sends; None for the truth, -1 for nothing.
         headers: further ones.
+        compresses: whether it compresses for those who accept that.
     """
 
     content: bytes = b""
@@ -29,6 +31,7 @@ class Answer:
     sends: int | None = None
     length: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
+    compresses: bool = False
 
 
 @dataclass
@@ -80,6 +83,9 @@ class _Handler(BaseHTTPRequestHandler):
         if start and "Content-Range" not in answer.headers:
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         body = answer.content[start:]
+        if answer.compresses and "gzip" in self.headers.get("Accept-Encoding", ""):
+            self.send_header("Content-Encoding", "gzip")
+            body = gzip.compress(body)
         self._end(answer, len(body) if answer.length is None else answer.length)
         self.wfile.write(body[: answer.sends])
 

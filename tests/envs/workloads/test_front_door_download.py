@@ -97,6 +97,13 @@ def test_a_cut_connection_goes_on_where_it_ended(server: FileServer, target: Pat
     assert shown == sorted(shown)
 
 
+def test_a_server_that_sends_less_than_it_is_asked_for(server: FileServer, target: Path) -> None:
+    little = Answer(CONTENT, sends=1000, length=1000)
+    fetch(server.put("/file", Answer(CONTENT, sends=10), *[little] * 8, Answer(CONTENT)), target)
+    assert server.ranges[1:4] == ["bytes=10-", "bytes=1010-", "bytes=2010-"]
+    assert target.read_bytes() == CONTENT
+
+
 def test_a_later_call_goes_on_where_an_earlier_one_ended(server: FileServer, target: Path) -> None:
     url = server.put("/file", Answer(CONTENT, sends=1000), Answer(status=503))
     assert "goes on where it ended" in refused(url, target, "503")
@@ -237,6 +244,11 @@ def test_what_is_called_compressed_stays_as_it_was_sent(server: FileServer, targ
     url = server.put("/file.gz", Answer(packed, headers={"Content-Encoding": "gzip"}))
     fetch(url, target, hashlib.sha256(packed).hexdigest())
     assert target.read_bytes() == packed
+
+
+def test_nothing_is_compressed_on_the_way(server: FileServer, target: Path) -> None:
+    fetch(server.put("/file", Answer(CONTENT, compresses=True)), target)
+    assert target.read_bytes() == CONTENT
 
 
 def test_nobody_answers(target: Path) -> None:
