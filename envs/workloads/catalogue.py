@@ -14,7 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from envs.workloads import babi, hotpotqa, locomo, musique, natural_questions, nested_kv, two_wiki
+from envs.workloads import (
+    babi,
+    hotpotqa,
+    locomo,
+    longmemeval,
+    musique,
+    natural_questions,
+    nested_kv,
+    two_wiki,
+)
 from envs.workloads.document_qa import load_document_qa
 from envs.workloads.files import DataSource, find_data_file
 from envs.workloads.known_files import known_files
@@ -22,6 +31,7 @@ from envs.workloads.traces import SOURCE as TRACES
 from envs.workloads.traces import load_trace
 from memrl.document_config import BABI_TASKS, DocumentQaConfig
 from memrl.documents import Workload
+from memrl.longmemeval_config import LongMemEvalConfig
 
 Names = Sequence[str]
 """Accepted names of one file, best first."""
@@ -71,6 +81,11 @@ def _load_nested_kv(root: Path) -> Workload:
     levels = nested_kv.FILE_LEVELS
     rng = np.random.default_rng(0)
     return nested_kv.load_nested_kv(root, levels=levels, documents_per_level=1, rng=rng)
+
+
+def _load_longmemeval(root: Path, layout: Any) -> Workload:
+    settings = LongMemEvalConfig(layout=layout)
+    return longmemeval.load_longmemeval(root, settings, np.random.default_rng(0))
 
 
 def _load_trace(root: Path, names: Names) -> Workload:
@@ -125,21 +140,8 @@ _DMR = (
 )
 
 _LONGMEMEVAL = tuple(
-    Part(
-        name,
-        DataSource(
-            folder="longmemeval",
-            published="the Hugging Face hub, xiaowu0162/longmemeval-cleaned",
-            licence="MIT",
-        ),
-        (files,),
-        None,
-    )
-    for name, files in (
-        ("oracle", ("longmemeval_oracle.json", "longmemeval_oracle_sample.json.gz")),
-        ("S", ("longmemeval_s_cleaned.json", "longmemeval_s_sample.json.gz")),
-        ("M", ("longmemeval_m_cleaned.json",)),
-    )
+    Part(name, longmemeval.SOURCE, (names,), partial(_load_longmemeval, layout=name))
+    for name, names in longmemeval.FILE_NAMES.items()
 )
 
 # Among the passages of all questions, since choosing each one's distractors takes long.
