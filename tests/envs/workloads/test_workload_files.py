@@ -77,12 +77,12 @@ def put(folder: Path, name: str, content: bytes) -> Path:
     ("name", "content", "version"),
     [
         ("a.txt", b"published", "official"),
-        ("a.txt.gz", gzip.compress(b"published"), "official"),
+        ("a.txt.gz", gzip.compress(b"published", mtime=0), "official"),
         ("a.txt.gz", gzip.compress(b"part", mtime=0), "repackaged"),
         ("a.txt.gz", gzip.compress(b"part", mtime=1), "unknown"),
         ("a.txt", b"published ", "unknown"),
-        ("a.txt", gzip.compress(b"published"), "unknown"),
-        ("a.txt.gz", gzip.compress(b"published")[:-9], "unknown"),
+        ("a.txt", gzip.compress(b"published", mtime=0), "unknown"),
+        ("a.txt.gz", gzip.compress(b"published", mtime=0)[:-9], "unknown"),
         ("a.txt.gz", b"published", "official"),
     ],
 )
