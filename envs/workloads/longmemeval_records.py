@@ -9,7 +9,8 @@ Layout (Wu et al., arXiv 2410.10813; `longmemeval_oracle.json`, `_s`, `_m`): a l
 Evidence is turns: those that `has_answer` marks. A record without any mark gets one turn of each of
 its evidence sessions: the turn of the one who told it (the assistant for questions about what it
 said, the user for all others) that shares most terms with question and answer, the first among
-equals.
+equals. How much of the answer those turns hold is counted among the repairs; what has to be worked
+out of several turns (a sum, a number of days) stands in none.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def read_record(value: object, seen: set[str], repairs: Counter[str]) -> Record 
     kind = text_of(fields.get("question_type"))
     is_abstention = question_id.endswith("_abs")
     answers = _answers(fields.get("answer"), kind, is_abstention, repairs)
-    evidence = _evidence(sessions, kind, [question, *answers], repairs)
+    evidence = _evidence(sessions, kind, question, answers, repairs)
     repairs["questions without an evidence turn kept (no evidence recall)"] += not evidence
     return Record(
         question_id=question_id,
@@ -179,7 +180,11 @@ def _answers(
 
 
 def _evidence(
-    sessions: Sequence[Session], kind: str, texts: Sequence[str], repairs: Counter[str]
+    sessions: Sequence[Session],
+    kind: str,
+    question: str,
+    answers: Sequence[str],
+    repairs: Counter[str],
 ) -> tuple[tuple[int, int], ...]:
     marked = tuple(
         (number, place)
@@ -189,11 +194,22 @@ def _evidence(
     )
     if marked:
         return marked
-    derived = derived_evidence(sessions, kind, texts)
-    repairs["questions without marked turns: evidence derived, a turn of each session"] += bool(
-        derived
-    )
+    derived = derived_evidence(sessions, kind, [question, *answers])
+    if derived:
+        repairs["questions without marked turns: evidence derived, a turn of each session"] += 1
+        held = [sessions[number].turns[place].text for number, place in derived]
+        repairs[f"derived evidence: {_coverage(answers, held)}"] += 1
     return derived
+
+
+def _coverage(answers: Sequence[str], held: Sequence[str]) -> str:
+    """How much of the content words of the answers these texts hold, in words."""
+    wanted = {term for answer in answers for term in analyze(answer)}
+    found = wanted & {term for text in held for term in analyze(text)}
+    if not wanted:
+        return "no answer to compare it with"
+    share = len(found) / len(wanted)
+    return f"holds {'all' if share == 1 else 'some' if found else 'none'} of the answer's words"
 
 
 def derived_evidence(

@@ -1,9 +1,14 @@
 """LongMemEval's official scores of retrieval, on turns and on sessions.
 
 Written from the benchmark's evaluation (Wu et al., arXiv 2410.10813, section 5, and
-`src/retrieval/eval_utils.py` of `xiaowu0162/LongMemEval`). Each function scores one question; the
-benchmark's number is the mean over questions that are no abstentions and have evidence. Answers are
-judged by a language model upstream; there is no official measure of their text.
+`src/retrieval/eval_utils.py` and `run_retrieval.py` of `xiaowu0162/LongMemEval`). Each function
+scores one question; the benchmark's number is the mean over questions that are no abstentions.
+Answers are judged by a language model upstream; there is no official measure of their text.
+
+Upstream indexes what the user says and nothing else: for its numbers, rankings, needs and sessions
+are those of the user's turns. It leaves questions without evidence there (those about what the
+assistant said) in the means, with a recall-any of 0 and a recall-all of 1; here they are undefined.
+An index of sessions is scored by `turn_scores`, with the numbers of sessions for those of turns.
 """
 
 from __future__ import annotations
@@ -37,7 +42,9 @@ def turn_scores(ranking: Sequence[int], needs: Collection[int], k: int) -> Retri
     Returns:
         The scores, or None without evidence.
     """
-    return _scores([page in needs for page in ranking[:k]], len(set(needs)))
+    right = set(needs)
+    hits = [page in right for page in ranking[:k]]
+    return _scores(hits, num_found=sum(hits), num_right=len(right), best_hits=min(len(right), k))
 
 
 def session_scores(
@@ -45,9 +52,9 @@ def session_scores(
 ) -> RetrievalScores | None:
     """Score a ranking of turns by the sessions that they belong to.
 
-    As upstream, turns are read until k different sessions are there, a session is right if it holds
-    evidence, and every turn read counts in the discounted gain, whose best order has all turns of
-    the right sessions first.
+    As upstream, turns are read until k different sessions are there, where the turns of a session
+    that are evidence count as one session and its other turns as another one. A session is found by
+    a turn of it that is evidence, and every such turn that is read counts in the discounted gain.
 
     Args:
         ranking, needs: see `turn_scores`. sessions: session of every page.
@@ -55,39 +62,39 @@ def session_scores(
     Returns:
         The scores, or None without evidence.
     """
-    right = {sessions[page] for page in needs}
-    seen: set[int] = set()
-    length = 0
-    while length < len(ranking) and len(seen) < k:
-        seen.add(sessions[ranking[length]])
-        length += 1
-    read = [sessions[page] in right for page in ranking[:length]]
-    most_hits = sum(session in right for session in sessions)
-    return _scores(read, len(right), most_hits, len(seen & right))
+    right = set(needs)
+    read: set[tuple[int, bool]] = set()
+    hits: list[bool] = []
+    for page in ranking:
+        if len(read) == k:
+            break
+        hits.append(page in right)
+        read.add((sessions[page], hits[-1]))
+    is_cut = len(read) == k
+    return _scores(
+        hits,
+        num_found=sum(is_right for _, is_right in read),
+        num_right=len({sessions[page] for page in right}),
+        best_hits=min(len(right), len(hits)) if is_cut else len(right),
+    )
 
 
 def _scores(
-    hits: Sequence[bool],
-    num_right: int,
-    most_hits: int | None = None,
-    num_found: int | None = None,
+    hits: Sequence[bool], *, num_found: int, num_right: int, best_hits: int
 ) -> RetrievalScores | None:
-    """Scores of the places read.
+    """Scores of the places that were read.
 
     Args:
-        hits: whether each place holds evidence. num_right: pieces of evidence that there are.
-        most_hits: places that could hold evidence; None for `num_right`.
-        num_found: pieces that were found; None for the hits.
+        hits: whether each place holds evidence.
+        num_found, num_right: turns or sessions that were found, and that there are.
+        best_hits: places that hold evidence in the best order.
     """
     if not num_right:
         return None
-    found = sum(hits) if num_found is None else num_found
-    best = min(num_right if most_hits is None else most_hits, len(hits))
-    ideal = _gain([True] * best)
     return RetrievalScores(
-        recall_any=float(found > 0),
-        recall_all=float(found == num_right),
-        ndcg=_gain(hits) / ideal if ideal else 0.0,
+        recall_any=float(num_found > 0),
+        recall_all=float(num_found == num_right),
+        ndcg=_gain(hits) / _gain([True] * best_hits),
     )
 
 

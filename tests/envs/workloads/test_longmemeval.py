@@ -96,8 +96,28 @@ def test_without_marks_a_turn_of_each_evidence_session_is_derived(tmp_path: Path
     fields["question_type"] = "single-session-assistant"
     workload = load(tmp_path, record(**fields))
     assert only(workload).queries[0].needs == (3, 5)
-    (what,) = workload.repairs
-    assert "evidence derived" in what
+    assert workload.repairs == {
+        "questions without marked turns: evidence derived, a turn of each session": 1,
+        "derived evidence: holds all of the answer's words": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "how_much"),
+    [
+        ({"answer": "the old oboe"}, "holds some of the answer's words"),
+        ({"answer": 3}, "holds none of the answer's words"),
+        ({"answer": "The"}, "no answer to compare it with"),
+        ({"question_type": "single-session-preference"}, "no answer to compare it with"),
+    ],
+)
+def test_how_much_derived_evidence_holds_is_counted(
+    tmp_path: Path, fields: dict[str, Any], how_much: str
+) -> None:
+    sessions = [turns("I play the oboe.", "Old?"), turns("What is a fugue?", "Music.")]
+    repairs = load(tmp_path, record(haystack_sessions=sessions, **fields)).repairs
+    derived = {what: count for what, count in repairs.items() if what.startswith("derived")}
+    assert derived == {f"derived evidence: {how_much}": 1}
 
 
 def test_abstentions_pay_nothing_and_rubrics_are_no_answers(tmp_path: Path) -> None:
@@ -147,6 +167,7 @@ def test_dirty_records_are_mended_or_dropped_and_counted(tmp_path: Path) -> None
         "questions whose id is there already dropped": 1,
         "questions without an id, a text or a session dropped": 3,
         "questions without marked turns: evidence derived, a turn of each session": 1,
+        "derived evidence: holds all of the answer's words": 1,
     }
 
 
@@ -269,20 +290,30 @@ def test_scores_of_turns() -> None:
     assert (scores.recall_any, scores.recall_all) == (1.0, 1.0)
     assert scores.ndcg == pytest.approx((1 + 0.6309297535714575) / 2)
     assert turn_scores(ranking, (), 3) is None
+    # A ranking that ends early misses what it does not hold: the best order of 2 places has 1 + 1.
+    assert turn_scores([2], {0, 2}, 2) == RetrievalScores(1.0, 0.0, 1 / 2)
 
 
 def test_scores_of_sessions() -> None:
     sessions = [0, 0, 1, 1, 2]
-    ranking = [4, 2, 3, 0, 1]
-    # Two sessions are read with turns 4 and 2.
-    assert session_scores(ranking, {3}, sessions, 1) == RetrievalScores(0.0, 0.0, 0.0)
-    assert session_scores(ranking, {3}, sessions, 2) == RetrievalScores(1.0, 1.0, 1 / 2)
-    scores = session_scores(ranking, {3, 0}, sessions, 3)
+    ranking = [4, 3, 2, 1, 0]
+    # Read: turn 4 of session 2; then turn 3 of session 1, whose evidence is 2; then that.
+    assert session_scores(ranking, {2}, sessions, 1) == RetrievalScores(0.0, 0.0, 0.0)
+    assert session_scores(ranking, {2}, sessions, 2) == RetrievalScores(0.0, 0.0, 0.0)
+    scores = session_scores(ranking, {2}, sessions, 3)
     assert scores is not None
     assert (scores.recall_any, scores.recall_all) == (1.0, 1.0)
-    # Read: 4 no, 2 yes, 3 yes, 0 yes; the best order of the four turns of both sessions has 4.
-    gains = 1 + 0.6309297535714575 + 0.5
-    assert scores.ndcg == pytest.approx(gains / (1 + gains))
-    everything = session_scores(ranking, {3}, sessions, 9)
-    assert everything is not None
-    assert everything.ndcg == pytest.approx((1 + 0.6309297535714575) / 2)
+    assert scores.ndcg == pytest.approx(0.6309297535714575), "third place, of one that is right"
+    # Two turns of evidence are one session: both are read before a third session is there.
+    scores = session_scores([3, 2, 4, 0, 1], {2, 3, 0}, sessions, 2)
+    assert scores is not None
+    assert (scores.recall_any, scores.recall_all) == (1.0, 0.0)
+    # Gain 1 + 1 of three places, whose best order has 1 + 1 + 1 / log2(3).
+    assert scores.ndcg == pytest.approx(2 / 2.6309297535714575)
+    assert session_scores(ranking, (), sessions, 3) is None
+
+
+def test_sessions_of_a_ranking_that_ends_are_scored_against_all_evidence() -> None:
+    # One of two sessions is found, and the ranking ends; the best order has 1 + 1.
+    scores = session_scores([3], {3, 0}, [0, 0, 1, 1, 2], 4)
+    assert scores == RetrievalScores(1.0, 0.0, 1 / 2)
