@@ -119,6 +119,17 @@ def babi_exact(prediction: str, answers: Sequence[str]) -> float:
     return float(any(given == [part.strip().lower() for part in a.split(",")] for a in answers))
 
 
+def contains_answer(prediction: str, answers: Sequence[str]) -> float:
+    """1 if the words of a gold answer stand in the prediction one after the other, normalised.
+
+    Whole words, unlike `best_subspan_em`: "no" is not in "nothing". An answer of which
+    normalisation leaves nothing is in no prediction.
+    """
+    given = f" {normalize_answer(prediction)} "
+    normalized = (normalize_answer(answer) for answer in answers)
+    return float(any(answer and f" {answer} " in given for answer in normalized))
+
+
 def _hotpot_numbers(prediction: str, answers: Sequence[str]) -> dict[str, float]:
     scores = hotpot_answer(prediction, answers)
     return {"em": scores.em, "f1": scores.f1}
@@ -130,6 +141,7 @@ def _musique_numbers(prediction: str, answers: Sequence[str]) -> dict[str, float
 
 
 _ANSWER_MEASURES: dict[str, Callable[[str, Sequence[str]], dict[str, float]]] = {
+    "chat": _hotpot_numbers,
     "nq": lambda given, right: {"best_subspan_em": best_subspan_em(given, right)},
     "hotpotqa": _hotpot_numbers,
     "2wiki": _hotpot_numbers,
@@ -139,23 +151,30 @@ _ANSWER_MEASURES: dict[str, Callable[[str, Sequence[str]], dict[str, float]]] = 
 }
 
 
-def score_answer(dataset: str, prediction: str, answers: Sequence[str]) -> dict[str, float] | None:
+def answer_datasets() -> tuple[str, ...]:
+    """Data sets that `score_answer` knows."""
+    return tuple(_ANSWER_MEASURES)
+
+
+def score_answer(dataset: str, prediction: str, answers: Sequence[str]) -> dict[str, float | None]:
     """Score a reader's answer by the official measures of its data set.
 
     Args:
-        dataset: "nq", "hotpotqa", "2wiki", "musique", "generated" (as HotpotQA) or "babi".
+        dataset: "chat", "nq", "hotpotqa", "2wiki", "musique", "generated" or "babi"; what is
+            generated is scored as HotpotQA.
         prediction: the text to be scored.
         answers: `Query.answers`; any of them is right.
 
     Returns:
-        Measures in [0, 1] by name, or None without a gold answer.
+        Measures in [0, 1] by name, all None without a gold answer.
 
     Raises:
         ValueError: if the data set is another one.
     """
     if dataset not in _ANSWER_MEASURES:
         raise ValueError(f"dataset must be one of {', '.join(_ANSWER_MEASURES)}, got {dataset!r}.")
-    return _ANSWER_MEASURES[dataset](prediction, answers) if answers else None
+    scores = _ANSWER_MEASURES[dataset](prediction, answers)
+    return {name: score if answers else None for name, score in scores.items()}
 
 
 # ---------------------------------------------------------------------- evidence

@@ -5,10 +5,10 @@ Written from the benchmark's evaluation (Wu et al., arXiv 2410.10813, section 5,
 scores one question; the benchmark's number is the mean over questions that are no abstentions.
 Answers are judged by a language model upstream; there is no official measure of their text.
 
-Upstream indexes what the user says and nothing else: for its numbers, rankings, needs and sessions
-are those of the user's turns. It leaves questions without evidence there (those about what the
-assistant said) in the means, with a recall-any of 0 and a recall-all of 1; here they are undefined.
-An index of sessions is scored by `turn_scores`, with the numbers of sessions for those of turns.
+Upstream indexes what the user says and nothing else (`official_retrieval`). It leaves questions
+without evidence there (those about what the assistant said) in the means, with a recall-any of 0
+and a recall-all of 1; here they are undefined. An index of sessions is scored by `turn_scores`,
+with the numbers of sessions for those of turns.
 """
 
 from __future__ import annotations
@@ -16,6 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+
+from envs.workloads.longmemeval_records import ROLES
+from memrl.documents import Document
+
+KS = (1, 3, 5, 10, 30, 50)
+"""Values of k that upstream reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,33 @@ class RetrievalScores:
     recall_any: float
     recall_all: float
     ndcg: float
+
+
+def official_retrieval(document: Document, ranking: Sequence[int]) -> dict[str, float | None]:
+    """Score a ranking for the question of a history as upstream does: what the user says, by k.
+
+    Args:
+        document: a history with its question.
+        ranking: its pages, best first, each once; the assistant's are passed over.
+
+    Returns:
+        `turn_` and `session_` scores of `RetrievalScores` by name and k, such as
+        `turn_recall_all@5`; None for abstentions and where the user tells nothing of the evidence.
+    """
+    (query,) = document.queries
+    told = {page for page, own in enumerate(document.pages) if own.role == ROLES.index("user")}
+    ranked = [page for page in ranking if page in told]
+    needs = told.intersection(query.needs) if query.pays_evidence else set()
+    sessions = [page.session for page in document.pages]
+    scores: dict[str, float | None] = {}
+    for k in KS:
+        for unit, own in (
+            ("turn", turn_scores(ranked, needs, k)),
+            ("session", session_scores(ranked, needs, sessions, k)),
+        ):
+            for name in ("recall_any", "recall_all", "ndcg"):
+                scores[f"{unit}_{name}@{k}"] = None if own is None else getattr(own, name)
+    return scores
 
 
 def turn_scores(ranking: Sequence[int], needs: Collection[int], k: int) -> RetrievalScores | None:

@@ -1,12 +1,14 @@
-"""Put finished runs together, or play a run's policies on another workload.
+"""Put finished runs together, play a run's policies on another workload, or score answers.
 
     python -m memrl.evaluation merge runs/locomo/seed0 runs/locomo/seed1 runs/locomo/seed2
     python -m memrl.evaluation transfer runs/chat/seed0 --config configs/locomo.yaml
+    python -m memrl.evaluation answers said.jsonl --config configs/locomo.yaml
 
 `merge` averages the seeds within each document before anything else. `transfer` plays on the other
 workload's test documents with the lexical statistics of its training documents; where its split
 leaves one document out, on each in turn. What is learned, the page scorer and all thresholds come
-from the run.
+from the run. `answers` scores what any reader said (`memrl.evaluation.predictions` says in which
+form) by the benchmark's own measures, by category.
 """
 
 from __future__ import annotations
@@ -21,15 +23,19 @@ from typing import Any
 
 from envs.batched import paging_group
 from envs.workloads import describe
+from envs.workloads.files import file_sha256
 from envs.workloads.loading import load_workload
+from envs.workloads.official import official_scores
 from envs.workloads.splits import clusters_of
-from envs.workloads.tables import data_record, split_tables
+from envs.workloads.tables import data_record, split_tables, workload_record
 from memrl.checkpoint import CheckpointError
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
+from memrl.evaluation.answer_scores import score_table, summarize_scores
 from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.lineup import Arena
+from memrl.evaluation.predictions import read_predictions, score_predictions
 from memrl.evaluation.summary import Entry
 from memrl.options import PagingOptions
 from memrl.policies.base import Contestant
@@ -145,6 +151,35 @@ def _contestants(run: SavedRun, options: PagingOptions, table: EpisodeTable) -> 
     ]
 
 
+def score_answers(path: Path, config: RunConfig, out: Path | None) -> None:
+    """Score a file of answers by the measures of the workload that they belong to."""
+    predictions = read_predictions(path)
+    workload = load_workload(config.workload)
+    print(describe(workload))
+    try:
+        scored = score_predictions(predictions, workload, official_scores)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from error
+    summary = summarize_scores(scored)
+    answered = len({prediction.query_id for prediction in predictions})
+    questions = sum(len(document.queries) for document in workload.documents)
+    terminal.print_rows(
+        f"{path.name}: {len(scored):,} answers to {answered:,} of {questions:,} questions",
+        *score_table(summary),
+    )
+    if out is not None:
+        record = {
+            "scores": summary,
+            "answers_sha256": file_sha256(path),
+            "data": workload_record(workload),
+        }
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            replace_text(out / "answer_scores.json", strict_json(plain(record), indent=1) + "\n")
+        except OSError as error:
+            raise RunError(f"The scores cannot be written to {out} ({error}).") from error
+
+
 def _report(
     entries: list[Entry],
     title: str,
@@ -178,14 +213,18 @@ def main() -> int:
     merging.add_argument("runs", type=Path, nargs="+")
     transferring = commands.add_parser("transfer", help="play a run on another workload")
     transferring.add_argument("run", type=Path)
-    for command in (merging, transferring):
-        command.add_argument("--out", type=Path, help="folder for results.json and results.md")
+    answering = commands.add_parser("answers", help="score the answers of any reader")
+    answering.add_argument("answers", type=Path, help="a JSON object a line")
+    for command in (merging, transferring, answering):
+        command.add_argument("--out", type=Path, help="folder for the results")
     arguments, rest = parser.parse_known_args()
     if rest and arguments.command == "merge":
         parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
         if arguments.command == "merge":
             merge_runs(arguments.runs, arguments.out)
+        elif arguments.command == "answers":
+            score_answers(arguments.answers, parse_config(rest), arguments.out)
         else:
             transfer(arguments.run, parse_config(rest), arguments.out)
     except MemrlError as error:

@@ -91,12 +91,22 @@ def print_paired(results: Mapping[str, Any], console: Console | None = None) -> 
 def print_details(results: Mapping[str, Any], console: Console | None = None) -> None:
     """Print the tables that only some workloads have (see `detail_tables`)."""
     for title, heads, rows in detail_tables(results):
-        table = Table(title=title, title_justify="left")
-        for column in heads:
-            table.add_column(column)
-        for row in rows:
-            table.add_row(*row)
-        (console or Console(width=CONSOLE_WIDTH)).print(table)
+        print_rows(title, heads, rows, console)
+
+
+def print_rows(
+    title: str,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    console: Console | None = None,
+) -> None:
+    """Print columns and rows of text as a table."""
+    table = Table(title=title, title_justify="left")
+    for column in heads:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    (console or Console(width=CONSOLE_WIDTH)).print(table)
 
 
 def detail_tables(results: Mapping[str, Any]) -> list[tuple[str, list[str], list[list[str]]]]:

@@ -166,10 +166,11 @@ def test_babi_is_exact(prediction: str, answer: str, score: float) -> None:
 
 def test_each_data_set_has_its_measures() -> None:
     assert score_answer("nq", "Oslo it is", ["Oslo"]) == {"best_subspan_em": 1.0}
-    for dataset in ("hotpotqa", "2wiki", "musique", "generated"):
+    for dataset in ("hotpotqa", "2wiki", "musique", "generated", "chat"):
         scores = score_answer(dataset, "Oslo city", ["Oslo"])
         assert scores == {"em": 0.0, "f1": pytest.approx(2 / 3)}
     assert score_answer("babi", "Oslo", ["oslo"]) == {"em": 1.0}
-    assert score_answer("nq", "Oslo", []) is None
-    with pytest.raises(ValueError, match=r"one of nq, hotpotqa.*got 'squad'"):
+    assert score_answer("nq", "Oslo", []) == {"best_subspan_em": None}
+    assert score_answer("hotpotqa", "Oslo", []) == {"em": None, "f1": None}
+    with pytest.raises(ValueError, match=r"one of chat, nq, hotpotqa.*got 'squad'"):
         score_answer("squad", "Oslo", ["Oslo"])

@@ -14,10 +14,16 @@ from qa_fixtures import write
 from envs.workloads.files import DataFileMissingError, DataFormatError
 from envs.workloads.loading import load_workload
 from envs.workloads.longmemeval import FILE_NAMES, load_longmemeval
-from envs.workloads.longmemeval_scoring import RetrievalScores, session_scores, turn_scores
+from envs.workloads.longmemeval_scoring import (
+    RetrievalScores,
+    official_retrieval,
+    session_scores,
+    turn_scores,
+)
 from envs.workloads.tables import split_tables
 from memrl.config import ConfigurationError
 from memrl.documents import Document, Workload
+from memrl.evaluation.answer_scores import ScoredAnswer, summarize_scores
 from memrl.longmemeval_config import LongMemEvalConfig
 from memrl.table import Event
 from memrl.workload_config import SplitConfig, WorkloadConfig
@@ -317,3 +323,34 @@ def test_sessions_of_a_ranking_that_ends_are_scored_against_all_evidence() -> No
     # One of two sessions is found, and the ranking ends; the best order has 1 + 1.
     scores = session_scores([3], {3, 0}, [0, 0, 1, 1, 2], 4)
     assert scores == RetrievalScores(1.0, 0.0, 1 / 2)
+
+
+def test_retrieval_is_scored_on_what_the_user_says(tmp_path: Path) -> None:
+    # Pages: 0 user, 1 assistant (evidence), then session 1: 2 user, 3 assistant, 4 user (evidence).
+    document = only(load(tmp_path, record()))
+    scores = official_retrieval(document, [1, 0, 5, 4, 3, 2])
+    assert scores["turn_recall_all@1"] == 0.0
+    assert scores["turn_recall_all@3"] == 1.0, "the assistant's evidence is not asked for"
+    assert scores["turn_ndcg@3"] == 1.0, "of the user's turns it is the second, which counts 1"
+    assert scores["session_recall_any@3"] == 1.0
+    assert scores["turn_recall_any@50"] == 1.0
+
+
+def test_retrieval_by_type_leaves_out_what_is_not_defined(tmp_path: Path) -> None:
+    told = {"haystack_sessions": [turns("Hm.", "An oboe.", marked=1)], "haystack_dates": []}
+    records = (
+        record("a"),
+        record("b_abs"),
+        record("c", question_type="single-session-assistant", **told),
+    )
+    rows = [
+        ScoredAnswer(
+            document.queries[0].category,
+            document.cluster_id,
+            official_retrieval(document, range(len(document.pages))),
+        )
+        for document in load(tmp_path, *records).documents
+    ]
+    by_type = summarize_scores(rows)["by_category"]
+    scored = {name: own["measures"]["turn_ndcg@5"]["scored"] for name, own in by_type.items()}
+    assert scored == {"abstention": 0, "single-session-assistant": 0, "single-session-user": 1}
