@@ -48,7 +48,7 @@ WITHOUT_TORCH = {
         ),
     )
 }
-HEAVY = {"sentence_transformers", "transformers", "trl", "wandb", "faiss", "matplotlib"}
+HEAVY = {"sentence_transformers", "transformers", "trl", "httpx", "wandb", "faiss", "matplotlib"}
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,8 @@ def violations(path: Path, source: str) -> list[str]:
             and within(module, "torch"),
             "environments do not know who plays": within(importer, "envs")
             and within(module, "memrl.policies", "memrl.algos", "memrl.evaluation"),
+            "language models do not know who asks them": within(importer, "memrl.llm")
+            and within(module, "envs", "memrl.policies", "memrl.algos", "memrl.evaluation"),
             "heavy packages are imported where they are used": found.at_top
             and within(module, *HEAVY)
             and within(importer, "memrl", "envs"),
@@ -162,6 +164,11 @@ def test_imports_follow_the_layers(path: Path) -> None:
         ("envs/paging.py", "from memrl.policies.heuristics import Lru"),
         ("envs/batched.py", "import memrl.algos"),
         ("envs/workloads/locomo.py", "def f():\n    from memrl import evaluation"),
+        ("memrl/llm/local.py", "from memrl.policies import heuristics"),
+        ("memrl/llm/make.py", "def f():\n    import memrl.evaluation.summary"),
+        ("memrl/llm/prompts.py", "from memrl.algos.labels import gains"),
+        ("memrl/llm/backend.py", "import envs"),
+        ("memrl/llm/endpoint.py", "import httpx"),
         ("memrl/wandb_mirror.py", "import wandb"),
         (
             "memrl/memory/archival.py",
@@ -194,6 +201,8 @@ def test_a_violation_is_noticed(path: str, source: str) -> None:
         ("memrl/memory/paging.py", "from memrl.memory.scores import Scores\nimport numpy"),
         ("memrl/memory/archival.py", "import torch\ndef f():\n    import faiss"),
         ("memrl/policies/llm.py", "f = lambda: __import__('transformers')"),
+        ("memrl/policies/llm.py", "from memrl.llm.backend import Backend"),
+        ("memrl/llm/endpoint.py", "def f():\n    import httpx"),
         ("envs/paging.py", "import gymnasium, torch\nfrom memrl import observation, table"),
         (
             "memrl/wandb_mirror.py",

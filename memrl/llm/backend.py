@@ -89,6 +89,7 @@ class Usage:
         reply_tokens: written.
         seconds: from asking until the whole reply was there; of a batch, its share.
         attempts: times that the model was asked, 1 without a retry.
+        is_estimate: whether the tokens were estimated, because the back end did not count them.
     """
 
     prompt_tokens: int = 0
@@ -96,6 +97,7 @@ class Usage:
     reply_tokens: int = 0
     seconds: float = 0.0
     attempts: int = 1
+    is_estimate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class Reply:
         text: in words, calls left out. calls: of tools, in order; unchecked.
         finish: "length" if it was cut, "failed" if there is none (then `error` says why).
         error: one sentence, "" for none. model: the name that the back end gave, "" for none.
+        faults: what went wrong on the way, in order, each as `kind: what`; a reply that came in the
+            end has those of the attempts before it.
     """
 
     text: str
@@ -114,6 +118,7 @@ class Reply:
     usage: Usage = field(default_factory=Usage)
     error: str = ""
     model: str = ""
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
