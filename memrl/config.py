@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from memrl.config_checks import above_0, at_least, fractions
+from memrl.config_checks import above_0, at_least, device_names, fractions
 from memrl.errors import MemrlError
 from memrl.options import PagingOptions
 from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig
@@ -179,8 +178,7 @@ class RunConfig:
         at_least(self, 1, "num_envs")
         if self.shard_bytes is not None:
             at_least(self, 1, "shard_bytes")
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"device must be auto, cpu, cuda or cuda:<k>, got {self.device!r}.")
+        device_names(self, "device")
         if self.workload.name == "nested_kv":
             self._check_chains()
         self._check_requests()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def at_least(config: object, least: float, *names: str) -> None:
     """Raise ValueError for a field below its least value."""
@@ -25,3 +27,11 @@ def above_0(config: object, *names: str) -> None:
         value = getattr(config, name)
         if not value > 0:
             raise ValueError(f"{name} must be above 0, got {value}.")
+
+
+def device_names(config: object, *names: str) -> None:
+    """Raise ValueError for a field that names no device."""
+    for name in names:
+        value = getattr(config, name)
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            raise ValueError(f"{name} must be auto, cpu, cuda or cuda:<k>, got {value!r}.")
