@@ -11,6 +11,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from memrl.llm.backend import ChatMessage, Reply, Request
+from memrl.llm.endpoint import Timeouts
+from memrl.llm.retries import RetryOptions
+from memrl.llm.server import ServerBackend
+
+RETRIES = RetryOptions(retries=3, first_wait_s=0.001, longest_wait_s=0.5)
+
 
 def completion(text: str | None = "yes", **changes: Any) -> dict[str, Any]:
     """A reply as vLLM writes it; `changes` replace its top-level entries."""
@@ -153,3 +160,17 @@ def chatting() -> Iterator[ChatServer]:
             chat.close()
             server.shutdown()
             thread.join()
+
+
+def make(server: ChatServer, **options: Any) -> ServerBackend:
+    """A back end that asks this server and does not wait long before it asks again."""
+    timeouts = options.pop("timeouts", Timeouts(total_s=20.0))
+    return ServerBackend("tiny", server.url, retries=RETRIES, timeouts=timeouts, **options)
+
+
+def ask(text: str = "where", **settings: Any) -> Request:
+    return Request((ChatMessage("user", text),), **settings)
+
+
+def fault_kinds(reply: Reply) -> list[str]:
+    return [fault.partition(":")[0] for fault in reply.faults]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from chat_server import chatting
+from chat_server import ChatServer
 
 from memrl.llm.backend import BackendError, ChatMessage, Request
 from memrl.llm.make import make_backend
@@ -49,26 +49,24 @@ def test_a_configuration_is_plain() -> None:
 
 
 def test_a_server_is_recorded_and_replayed_without_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("MY_KEY", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
     record = str(tmp_path / "llm.jsonl")
-    with chatting() as server:
-        monkeypatch.setenv("MY_KEY", "sk-secret")
-        config = LlmConfig(
-            "server", "tiny", server.url, "MY_KEY", constrained=False, record=record, concurrency=2
-        )
-        backend = make_backend(config)
-        replies = backend.complete([ASK])
-        assert isinstance(backend, RecordingBackend)
-        backend.close()
+    monkeypatch.setenv("MY_KEY", "sk-secret")
+    config = LlmConfig(
+        "server", "tiny", server.url, "MY_KEY", constrained=False, record=record, concurrency=2
+    )
+    backend = make_backend(config)
+    replies = backend.complete([ASK])
+    assert isinstance(backend, RecordingBackend)
+    backend.close()
     assert server.headers[0]["Authorization"] == "Bearer sk-secret"
     assert "sk-secret" not in Path(record).read_text()
     replay = make_backend(LlmConfig("replay", record=record))
     assert replay.complete([ASK]) == replies
     assert replay.identity == backend.identity
     assert replay.identity["constrained"] is False
+    assert len(server.bodies) == 1
 
 
 def test_a_local_model_is_told_what_the_configuration_says(
