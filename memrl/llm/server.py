@@ -192,14 +192,14 @@ class ServerBackend:
             return Fault(MALFORMED, f"The server's answer cannot be used: {error}")
 
     def _wait_s(self, fault: Fault, retry: int, draws: np.random.Generator) -> float | None:
-        """Seconds until the next attempt, None if there is none."""
+        """Seconds of its own before the next attempt, None if there is none."""
         asked_s = fault.wait_s or 0.0
         has_more = retry <= self._retries.retries and asked_s <= self._retries.longest_wait_s
         if not (fault.is_retried and has_more):
             return None
         with self._lock:
             self._not_before = max(self._not_before, time.monotonic() + asked_s)
-        return max(asked_s, self._retries.wait_s(retry, draws))
+        return self._retries.wait_s(retry, draws)
 
     def _wait_for_turn(self, stop: threading.Event) -> None:
         while not stop.is_set() and (left_s := self._not_before - time.monotonic()) > 0:
