@@ -20,9 +20,13 @@ from envs.process import PagingProcess, Phase, options_for
 from memrl.actions import ActionLayout, Op
 from memrl.device_memory import RowMemory
 from memrl.episode_log import REWARD_TERMS, EpisodeLog
+from memrl.identity import page_handles
 from memrl.masks import action_mask
+from memrl.memory.paging import EMPTY
 from memrl.observation import observe, observe_slots
+from memrl.observation_text import ShownTexts
 from memrl.options import PagingOptions
+from memrl.page_texts import window_texts
 from memrl.privileged import PrivilegedState, QueryTimetable, privileged_state
 from memrl.shown import shown_slots, shown_state
 from memrl.state import PagingState, StateBuffer, TableTensors
@@ -100,6 +104,7 @@ class LockstepPaging:
             process.reset(0)
             process.write_state(self._buffer, row)
         self._running = np.zeros(num_envs, dtype=bool)
+        self._window_texts: list[tuple[int, list[str]]] = [(-1, [])] * num_envs  # by episode
         if options.observe_embeddings:
             self._page_embedding = torch.from_numpy(table.page_embedding.astype(np.float32))
             self._query_embedding = torch.from_numpy(table.query_embedding.astype(np.float32))
@@ -216,6 +221,33 @@ class LockstepPaging:
         """The same with the given slot rows, (M, n), alone; see `memrl.observation`."""
         state = self._buffer.state(rows.tolist())
         return observe_slots(state, self._tensors, self.options, slot)
+
+    def shown_texts(self, rows: Sequence[int]) -> list[ShownTexts]:
+        """The texts of what rows are shown, for those who read; see `memrl.observation_text`.
+
+        The pages of a page cache have no text and are told apart by their handles.
+        """
+        return [self._texts_of(row) for row in rows]
+
+    def _texts_of(self, row: int) -> ShownTexts:
+        process = self._processes[row]
+        if self.table.has_requests:
+            handles = page_handles(shown_state(self._buffer.state([row]), self.options))[0].tolist()
+            slots = [None if handle == EMPTY else f"page {handle}" for handle in handles]
+            return ShownTexts(tuple(slots), (None,) * self.layout.num_candidates, None)
+        episode, texts = self._window_texts[row]
+        if episode != process.episode:
+            texts = window_texts(self.table, self.options, process.episode)
+            self._window_texts[row] = process.episode, texts
+
+        def told(pages: Sequence[int]) -> tuple[str | None, ...]:
+            return tuple(None if page == EMPTY else texts[page] for page in pages)
+
+        query = None
+        if process.query is not None:
+            first = int(self.table.query_offset[process.document])
+            query = self.table.text.queries[first + process.query]
+        return ShownTexts(told(process.slot_pages()), told(process.candidates()), query)
 
     def _embeddings(self, state: PagingState) -> Observation:
         """Embeddings of slot rows, candidates and focus; zeros where there is none to look at."""

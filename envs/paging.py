@@ -14,13 +14,10 @@ from envs.lockstep import LockstepPaging, Observation
 from envs.render import render_ansi, render_rgb
 from envs.spaces import observation_space
 from memrl.identity import IDENTITY
-from memrl.memory.tokens import count_tokens, truncate
 from memrl.observation_text import observation_text
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
-
-CUT_MARKER = " [cut]"
 
 ArrayObservation = dict[str, npt.NDArray[Any]]
 
@@ -196,38 +193,8 @@ class PagingEnv(gymnasium.Env[ArrayObservation, np.int64]):
 
     def observation_text(self) -> str:
         """Render the observation for an LLM; see `memrl.observation_text`."""
-        process = self._lockstep.process(0)
-        query = None
-        if process.query is not None:
-            row = int(self.table.query_offset[process.document]) + process.query
-            query = self.table.text.queries[row]
         observation = {name: value[0] for name, value in self._lockstep.observation().items()}
-        pages = self._page_texts()
-        slot_texts = [pages[page] if page >= 0 else None for page in process.slot_pages()]
-        if self.table.has_requests:  # pages without text are told apart by their handles
-            handles = observation["handles"].tolist()
-            slot_texts = [f"page {handle}" if handle >= 0 else None for handle in handles]
-        return observation_text(
-            observation,
-            self.layout,
-            slot_texts=slot_texts,
-            candidate_texts=[pages[page] if page >= 0 else None for page in process.candidates()],
-            query_text=query,
-        )
-
-    def _page_texts(self) -> list[str]:
-        """Texts of the window's pages; one larger than main context is shown truncated to it."""
-        process = self._lockstep.process(0)
-        window = self.table.episode_pages(process.episode)
-        return [
-            text if tokens == size else truncate(text, size, count_tokens, marker=CUT_MARKER)
-            for text, tokens, size in zip(
-                self.table.text.pages[window],
-                self.table.page_tokens[window].tolist(),
-                process.page_tokens,
-                strict=True,
-            )
-        ]
+        return observation_text(observation, self.layout, self._lockstep.shown_texts([0])[0])
 
     def privileged_state(self) -> PrivilegedState:
         """The one door to needs and future events: for clairvoyant policies, labels and reports."""

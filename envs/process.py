@@ -28,7 +28,6 @@ import numpy as np
 import numpy.typing as npt
 
 from envs.scoring import EpisodeScore
-from envs.search import TableSearch
 from memrl.actions import Op
 from memrl.config import ConfigurationError
 from memrl.episode_log import EpisodeLog
@@ -36,6 +35,7 @@ from memrl.memory.paging import EMPTY, PagingCore
 from memrl.options import PagingOptions
 from memrl.state import StateBuffer
 from memrl.table import EpisodeTable, Event
+from memrl.table_search import TableSearch
 
 
 def options_for(table: EpisodeTable, options: PagingOptions) -> PagingOptions:
@@ -274,9 +274,8 @@ class PagingProcess:
         assert self.query is not None  # the phase says so
         self.score.answer(
             self.query,
-            is_resident=self.core.is_resident,
             retrieved=self.retrieved,
-            resident_tokens=(self.page_tokens[page] for page in self.core.queue),
+            residents={page: self.page_tokens[page] for page in self.core.queue},
         )
 
     # ------------------------------------------------------------------ staging

@@ -6,7 +6,7 @@ that one query answered alike is worth the same in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -98,27 +98,25 @@ class EpisodeScore:
         self,
         query: int,
         *,
-        is_resident: Callable[[int], bool],
         retrieved: Collection[int],
-        resident_tokens: Iterable[int],
+        residents: Mapping[int, int],
     ) -> None:
         """A query is answered: pay its evidence and write it down.
 
         Args:
             query: the one that was asked.
-            is_resident: whether a page is in main context.
-            retrieved: pages there that were brought in for this query.
-            resident_tokens: tokens of every page in main context.
+            retrieved: pages that were brought in for it and are still there.
+            residents: pages in main context, oldest first -> their tokens.
         """
         needs, table = self.needs(query), self._table
         row = int(table.query_offset[self._document]) + query
         evidence = None
         if table.query_pays[row]:
-            evidence = sum(map(is_resident, needs)) / len(needs)
+            evidence = sum(page in residents for page in needs) / len(needs)
             self._terms[_TERM["evidence"]] += self._weights.evidence * evidence
         absent = max(len(self._absent), 1)
-        tokens = list(resident_tokens)
-        self.log.tokens_read += sum(tokens)
+        self.log.tokens_read += sum(residents.values())
+        self.log.contexts.append(tuple(residents))
         self.log.answers.append(
             AnsweredQuery(
                 query=query,
@@ -129,7 +127,7 @@ class EpisodeScore:
                 staged=len(self._absent_staged) / absent,
                 retrieved=sum(page in retrieved for page in self._absent) / absent,
                 num_needs=len(needs),
-                num_resident=len(tokens),
+                num_resident=len(residents),
             )
         )
         self._absent = []

@@ -30,7 +30,7 @@ from envs.scoring import EpisodeScore
 from envs.session_memory import EpisodeArchive, EpisodeContext
 from memrl.actions import Op
 from memrl.config import ConfigurationError
-from memrl.episode_log import REWARD_TERMS, EpisodeLog
+from memrl.episode_log import REWARD_TERMS, ContextTexts, EpisodeLog
 from memrl.memory.archival import ArchivalStore, NewEntry
 from memrl.memory.blocks import Block
 from memrl.memory.bm25 import Bm25Statistics
@@ -65,6 +65,7 @@ class SessionResult:
         reward_terms: summed weighted terms by name.
         decisions: calls, and ends of turns. seconds: of the whole episode, player included.
         replies: what `send_message` said last at each query, None where nothing was said.
+        contexts: what main context showed when each query was answered.
         costs: of every operation of the memory, see `memrl.memory.accounting`.
     """
 
@@ -73,6 +74,7 @@ class SessionResult:
     decisions: int
     seconds: float
     replies: tuple[str | None, ...]
+    contexts: tuple[ContextTexts, ...]
     costs: Mapping[str, Any]
 
 
@@ -169,6 +171,7 @@ class Session:
             decisions=playing.decisions,
             seconds=time.perf_counter() - start_s,
             replies=tuple(playing.replies),
+            contexts=tuple(playing.contexts),
             costs=playing.queue.accounting.as_dict(),
         )
 
@@ -183,6 +186,7 @@ class _Playing:
         self.clock = START
         self.decisions = 0
         self.replies: list[str | None] = []
+        self.contexts: list[ContextTexts] = []
         self.query: int | None = None  # the one being asked
         self._retrieved: set[int] = set()  # brought in for it, and still there
         self._texts = table.text.pages[table.episode_pages(episode)]
@@ -260,11 +264,11 @@ class _Playing:
         self._end(turn)
         self.score.answer(
             query,
-            is_resident=core.is_resident,
             retrieved=self._retrieved,
-            resident_tokens=[self._page_tokens[page] for page in core.queue],
+            residents={page: self._page_tokens[page] for page in core.queue},
         )
         self.replies.append(turn.reply)
+        self.contexts.append(self.main.texts())
         self.query = None
 
     def _end(self, turn: _Turn) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
+from memrl.episode_log import ContextTexts
 from memrl.memory.archival import ArchivalStore
 from memrl.memory.blocks import Block
 from memrl.memory.context_page import ContextPage, as_role
@@ -65,6 +66,12 @@ class EpisodeContext(MainContext):
             page_tokens=self._size_of(page_id, text),
             is_cut=kept != shown,
         )
+
+    def texts(self) -> ContextTexts:
+        """What it shows, instructions and notices left out."""
+        pinned = [f"{b.label}: {self.display(b.text)}" for b in self.working if b.text]
+        pinned += [self.summary] if self.summary else []
+        return ContextTexts(tuple(pinned), tuple(page.text for page in self.pages))
 
 
 class EpisodeArchive:

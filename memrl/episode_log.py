@@ -53,6 +53,8 @@ class EpisodeLog:
         tokens_retrieved: tokens that RETRIEVE brought into main context.
         tokens_read: tokens in main context, summed over answered queries.
         requests: pages requested. hits: of these, pages that were in main context.
+        contexts: for each answer the pages in main context, oldest first, for readers. The batched
+            environment notes numbers alone and leaves it empty, so comparisons pass over it.
     """
 
     operations: dict[Op, int] = field(default_factory=lambda: dict.fromkeys(Op, 0))
@@ -62,3 +64,17 @@ class EpisodeLog:
     tokens_read: int = 0
     requests: int = 0
     hits: int = 0
+    contexts: list[tuple[int, ...]] = field(default_factory=list, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTexts:
+    """What main context of a live session showed when a query was answered.
+
+    Attributes:
+        pinned: blocks of the working context that say something, and the summary.
+        pages: texts of the resident pages, oldest first.
+    """
+
+    pinned: tuple[str, ...]
+    pages: tuple[str, ...]

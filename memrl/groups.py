@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from torch import Tensor
 from memrl.actions import ActionLayout
 from memrl.device_memory import RowMemory
 from memrl.episode_log import EpisodeLog
+from memrl.observation_text import ShownTexts
 from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
@@ -143,6 +144,15 @@ class PagingGroup(EpisodeGroup, Protocol):
 
     def log(self, row: int) -> EpisodeLog:
         """What happened so far in a row's episode."""
+        ...
+
+
+@runtime_checkable
+class TextGroup(Protocol):
+    """One that can show the texts of its rows, as the reference does and tensors cannot."""
+
+    def shown_texts(self, rows: Sequence[int]) -> list[ShownTexts]:
+        """The texts of what the given rows are shown."""
         ...
 
 

@@ -6,7 +6,8 @@ which a learned policy never reads, is tokens that an LLM has to pay for.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -17,29 +18,37 @@ _HIDDEN_FEATURES = {"occupied"}
 _COLUMN = {name: position for position, name in enumerate(GLOBALS)}
 
 
+@dataclass(frozen=True, slots=True)
+class ShownTexts:
+    """The texts that belong to one observation; ids are not among them.
+
+    Attributes:
+        slots: (N,) text of the page in each slot row, None for none.
+        candidates: (K,) text of each candidate, None for none.
+        query: the query at hand, or None under pressure.
+    """
+
+    slots: tuple[str | None, ...]
+    candidates: tuple[str | None, ...]
+    query: str | None
+
+
 def observation_text(
-    observation: dict[str, Tensor],
-    layout: ActionLayout,
-    *,
-    slot_texts: Sequence[str | None],
-    candidate_texts: Sequence[str | None],
-    query_text: str | None,
+    observation: Mapping[str, Tensor], layout: ActionLayout, texts: ShownTexts
 ) -> str:
     """Render one observation (without batch axis).
 
     Args:
         observation: `slots` (N, F), `candidates` (K, F), `globals` (G,), `action_mask` (A,).
         layout: the action space.
-        slot_texts: text of the page in each slot row, None for none.
-        candidate_texts: text of each candidate, None for none.
-        query_text: the query at hand, or None under pressure.
+        texts: what stands in its rows.
     """
     situation = observation["globals"]
-    lines = [_headline(situation, query_text), _numbers(GLOBALS, situation, hidden=set())]
+    lines = [_headline(situation, texts.query), _numbers(GLOBALS, situation, hidden=set())]
     lines += ["", "Main context:"]
-    lines += _rows("slot", observation["slots"], slot_texts)
+    lines += _rows("slot", observation["slots"], texts.slots)
     lines += ["", "Candidates from external storage:"]
-    lines += _rows("candidate", observation["candidates"], candidate_texts) or ["(none)"]
+    lines += _rows("candidate", observation["candidates"], texts.candidates) or ["(none)"]
     lines += ["", "Legal actions:"]
     for action in observation["action_mask"].nonzero().flatten().tolist():
         lines.append(f"{action}: {describe_action(layout, action)}")

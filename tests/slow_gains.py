@@ -11,10 +11,10 @@ import numpy as np
 
 from envs.lockstep import LockstepPaging
 from envs.process import Phase
-from envs.search import TableSearch
 from memrl.actions import Op
 from memrl.memory.paging import EMPTY
 from memrl.table import Event
+from memrl.table_search import TableSearch
 
 
 class SlowGains:

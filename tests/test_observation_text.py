@@ -16,7 +16,7 @@ from envs.paging import PagingEnv
 from memrl.actions import ActionLayout
 from memrl.documents import Query
 from memrl.observation import FEATURES, GLOBALS
-from memrl.observation_text import describe_action, observation_text
+from memrl.observation_text import ShownTexts, describe_action, observation_text
 
 ACTIONS = {
     0: "YIELD",
@@ -168,9 +168,7 @@ def test_a_value_of_one_is_told_by_its_name_alone() -> None:
             "action_mask": mask,
         },
         layout,
-        slot_texts=["Ann: hello", None],
-        candidate_texts=[None],
-        query_text="who?",
+        ShownTexts(slots=("Ann: hello", None), candidates=(None,), query="who?"),
     )
     assert text == (
         "A question is asked: who?\n"

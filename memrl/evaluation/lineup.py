@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 
 from memrl.config import EvaluationConfig
+from memrl.episode_log import EpisodeLog
 from memrl.evaluation.play import EpisodeRecord, play
 from memrl.groups import PagingGroup
+from memrl.observation_text import ShownTexts
 from memrl.options import STAGINGS, PagingOptions
-from memrl.policies.base import Contestant, Policy
+from memrl.policies.base import Contestant, Policy, reads_text
 from memrl.policies.cache_rules import RULES
 from memrl.policies.clairvoyant import Clairvoyant
 from memrl.policies.heuristics import (
@@ -191,12 +193,15 @@ class Arena:
         self,
         contestants: Sequence[Contestant],
         on_finished: Callable[[int], None] | None = None,
+        on_log: Callable[[int, int, EpisodeLog], None] | None = None,
     ) -> list[list[EpisodeRecord]]:
         """Play all episodes of the arena with each contestant, under its own overrides.
 
         Args:
             contestants: any number.
             on_finished: called with 1 for each finished episode, for progress bars and safe points.
+            on_log: called with the number of the contestant, the episode as a number of `table`,
+                and what happened in it, for readers.
         """
         by_options: dict[PagingOptions, list[int]] = {}
         for number, contestant in enumerate(contestants):
@@ -207,7 +212,10 @@ class Arena:
         for options, numbers in by_options.items():
             group = self._make_group(self.table, options, len(numbers) * len(episodes))
             policies = SideBySide([contestants[number].policy for number in numbers])
-            records = play(group, policies, episodes * len(numbers), on_finished=on_finished)
+            told = None if on_log is None else _by_contestant(on_log, numbers, len(episodes))
+            records = play(
+                group, policies, episodes * len(numbers), on_finished=on_finished, on_log=told
+            )
             for place, number in enumerate(numbers):
                 played[number] = records[place * len(episodes) : (place + 1) * len(episodes)]
                 for episode, record in zip(self.episodes, played[number], strict=True):
@@ -223,6 +231,18 @@ class Arena:
         return line[int(np.argmax(returns))]
 
 
+def _by_contestant(
+    on_log: Callable[[int, int, EpisodeLog], None], numbers: Sequence[int], num_episodes: int
+) -> Callable[[int, EpisodeLog], None]:
+    """Tell contestant and episode instead of the place among all that are played side by side."""
+
+    def tell(place: int, log: EpisodeLog) -> None:
+        share, episode = divmod(place, num_episodes)
+        on_log(numbers[share], episode, log)
+
+    return tell
+
+
 class SideBySide:
     """Several policies, each playing an equal share of the rows.
 
@@ -235,14 +255,17 @@ class SideBySide:
         self._seconds = [0.0] * len(policies)
         self._decisions = [0] * len(policies)
         self.is_privileged = any(policy.is_privileged for policy in policies)
+        self.reads_text = any(map(reads_text, policies))
 
     def act(
         self,
         observation: Mapping[str, Tensor],
         action_mask: Tensor,
         privileged: PrivilegedState | None = None,
+        *,
+        texts: Sequence[ShownTexts] = (),
     ) -> Tensor:
-        """Let each policy act on its rows; see `Policy.act`."""
+        """Let each policy act on its rows; see `TextPolicy.act`."""
         share = len(action_mask) // len(self._policies)
         actions = []
         for number, policy in enumerate(self._policies):
@@ -253,7 +276,11 @@ class SideBySide:
             if policy.is_privileged and privileged is not None:
                 own = torch.arange(rows.start, rows.stop, device=action_mask.device)
                 truth = privileged.rows(own)
-            actions.append(policy.act(seen, action_mask[rows], truth).cpu())
+            if reads_text(policy):
+                own_texts = texts[rows]
+                actions.append(policy.act(seen, action_mask[rows], truth, texts=own_texts).cpu())
+            else:
+                actions.append(policy.act(seen, action_mask[rows], truth).cpu())
             self._seconds[number] += time.perf_counter() - start
             self._decisions[number] += int(action_mask[rows, 1:].any(dim=1).sum())
         return torch.cat(actions)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from memrl.actions import Op
+from memrl.config import ConfigurationError
 from memrl.episode_log import AnsweredQuery, EpisodeLog
-from memrl.groups import PagingGroup
-from memrl.player import Player
-from memrl.policies.base import Policy
+from memrl.groups import PagingGroup, TextGroup
+from memrl.policies.base import Policy, reads_text
 from memrl.set_scores import scores_of_counts
 from memrl.table import EpisodeTable
 
@@ -75,6 +74,7 @@ def play(
     episodes: Sequence[int],
     *,
     on_finished: Callable[[int], None] | None = None,
+    on_log: Callable[[int, EpisodeLog], None] | None = None,
 ) -> list[EpisodeRecord]:
     """Play every episode once.
 
@@ -85,9 +85,14 @@ def play(
         policy: who plays.
         episodes: numbers in the group's table.
         on_finished: called with 1 for each finished episode, for progress bars.
+        on_log: called with the place of each finished episode in `episodes` and with what happened
+            in it, for readers.
 
     Returns:
         One record an episode, in the order given.
+
+    Raises:
+        ConfigurationError: if the policy reads texts and the group has none to show.
     """
     queues = [list(range(row, len(episodes), group.num_envs)) for row in range(group.num_envs)]
     current = [queue.pop(0) if queue else -1 for queue in queues]
@@ -97,9 +102,7 @@ def play(
     tallies = [_Tally(len(group.reward_names)) for _ in queues]
     records: dict[int, EpisodeRecord] = {}
     while running.any():
-        truth = group.privileged_state() if policy.is_privileged else None
-        actions = policy.act(observation, observation["action_mask"], truth).cpu().numpy()
-        result = group.step(actions)
+        result = group.step(_actions(group, policy, observation).cpu().numpy())
         observation = result.observation
         for row in np.flatnonzero(running).tolist():
             tallies[row].add(result.reward_terms[row])
@@ -113,6 +116,8 @@ def play(
                 dict(terms),
                 decisions=tallies[row].decisions,
             )
+            if on_log is not None:
+                on_log(current[row], group.log(row))
             tallies[row] = _Tally(len(group.reward_names))
             current[row] = queues[row].pop(0) if queues[row] else -1
             running[row] = current[row] >= 0
@@ -122,6 +127,20 @@ def play(
         if again:
             observation = group.reset([episodes[current[row]] for row in again], again)
     return [records[position] for position in range(len(episodes))]
+
+
+def _actions(group: PagingGroup, policy: Policy, observation: Observation) -> Tensor:
+    """What a policy does, given all that it may see."""
+    truth = group.privileged_state() if policy.is_privileged else None
+    if not reads_text(policy):
+        return policy.act(observation, observation["action_mask"], truth)
+    if not isinstance(group, TextGroup):
+        raise ConfigurationError(
+            "A policy that reads texts was to be played where there are only tensors: play it with "
+            "the reference environment."
+        )
+    texts = group.shown_texts(range(group.num_envs))
+    return policy.act(observation, observation["action_mask"], truth, texts=texts)
 
 
 class _Tally:
@@ -198,64 +217,3 @@ def _support(scored: Sequence[AnsweredQuery]) -> dict[str, float]:
         for name in ("precision", "f1", "em"):
             total[name] += getattr(scores, name)
     return total
-
-
-class LiveEpisode(Protocol):
-    """How a live session went; see `envs.session.SessionResult`."""
-
-    @property
-    def log(self) -> EpisodeLog:
-        """What happened."""
-        ...
-
-    @property
-    def reward_terms(self) -> Mapping[str, float]:
-        """Summed weighted terms by name."""
-        ...
-
-    @property
-    def decisions(self) -> int:
-        """Calls and ends of turns."""
-        ...
-
-    @property
-    def seconds(self) -> float:
-        """Time of the whole episode."""
-        ...
-
-
-class LiveSession(Protocol):
-    """Plays episodes on a live memory; see `envs.session.Session`."""
-
-    @property
-    def table(self) -> EpisodeTable:
-        """The workload."""
-        ...
-
-    def play(self, episode: int, player: Player) -> LiveEpisode:
-        """Play one episode to its end."""
-        ...
-
-
-def play_live(session: LiveSession, player: Player, episodes: Sequence[int]) -> list[EpisodeRecord]:
-    """Let a player that calls functions play episodes; their records stand beside a policy's.
-
-    Args:
-        session: the live memory and its rules.
-        player: what calls the functions.
-        episodes: numbers in the session's table.
-    """
-    records = []
-    for episode in episodes:
-        played = session.play(episode, player)
-        records.append(
-            record_of(
-                session.table,
-                episode,
-                played.log,
-                played.reward_terms,
-                decisions=played.decisions,
-                decision_s=played.seconds / max(played.decisions, 1),
-            )
-        )
-    return records

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
 from memrl.flags import first_true
 from memrl.observation import FEATURES, GLOBALS
+from memrl.observation_text import ShownTexts
 from memrl.privileged import PrivilegedState
 
 FEATURE = {name: column for column, name in enumerate(FEATURES)}
@@ -42,6 +43,42 @@ class Policy(Protocol):
             (B,) int64.
         """
         ...
+
+
+class TextPolicy(Policy, Protocol):
+    """A policy that also reads the texts of what it is shown; nothing else sees more than others.
+
+    Whoever plays it asks `reads_text`, and hands the texts over.
+    """
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether `act` needs texts."""
+        ...
+
+    def act(
+        self,
+        observation: Mapping[str, Tensor],
+        action_mask: Tensor,
+        privileged: PrivilegedState | None = None,
+        *,
+        texts: Sequence[ShownTexts] = (),
+    ) -> Tensor:
+        """Choose actions; see `Policy.act`.
+
+        Args:
+            observation, action_mask, privileged: as there.
+            texts: of each of the B rows.
+
+        Raises:
+            ValueError: if texts are needed and there is not one for each row.
+        """
+        ...
+
+
+def reads_text(policy: Policy) -> TypeGuard[TextPolicy]:
+    """Whether a policy is to be played with texts."""
+    return bool(getattr(policy, "reads_text", False))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,6 @@ from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging
 from envs.paging import PagingEnv
 from envs.process import PagingProcess
-from envs.search import TableSearch
 from envs.workloads.chat import ChatParams, generate_chats
 from envs.workloads.episodes import sample_episodes
 from memrl import staging
@@ -49,6 +48,7 @@ from memrl.policies.base import Policy
 from memrl.policies.heuristics import StoreAndRetrieve, UniformRandom
 from memrl.table import EpisodeTable
 from memrl.table_build import build_table, fit_lexical_statistics
+from memrl.table_search import TableSearch
 
 LOCKSTEP_BATCHES = (1, 16, 64, 256)
 BATCHED_BATCHES = (1, 16, 64, 256, 1024)

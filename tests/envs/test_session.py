@@ -30,8 +30,9 @@ from envs.lockstep import LockstepPaging
 from envs.session import SessionResult
 from memrl.config import ConfigurationError
 from memrl.documents import Query
-from memrl.episode_log import AnsweredQuery
-from memrl.evaluation.play import play, play_live
+from memrl.episode_log import AnsweredQuery, ContextTexts
+from memrl.evaluation.play import play
+from memrl.evaluation.play_live import play_live
 from memrl.memory.blocks import Block
 from memrl.memory.bm25 import Bm25Statistics
 from memrl.memory.embedders import HashingEmbedder
@@ -428,3 +429,23 @@ def test_an_idle_player_is_the_environments_memgpt_queue(
         for name in ("absent", "stored", "retrieved"):
             assert here["funnel"][name] == there["funnel"][name]
         assert {op for op, count in here["operations"].items() if count} <= {"yield"}
+
+
+def test_contexts_are_what_a_reader_would_read() -> None:
+    append: Call = ("core_memory_append", {"name": "human", "content": "Ana", **ON})
+    note = insert("the user has an apple")
+    player = Scripted([[], [append, search_archival("apple")]], [[note]])
+    result = played(player, fruit(0, times=(6, 6)), session={"blocks": [Block("human")]})
+    assert result.contexts[0] == ContextTexts((), ("Ann: lime five", "Bob: kiwi six"))
+    assert result.contexts[1].pinned == ("human: Ana",)
+    assert result.contexts[1].pages[-1] == "the user has an apple"
+    assert len(result.contexts[1].pages) == result.log.answers[1].num_resident == 3
+
+
+def test_a_summary_is_pinned_for_readers() -> None:
+    def summarise(texts: Any, limit_tokens: int) -> str:
+        assert limit_tokens > 0
+        return f"{len(texts)} texts"
+
+    result = played(Scripted(), fruit(0), session={"summarizer": summarise})
+    assert result.contexts[0].pinned == ("3 texts",)  # the summary before, and pages 2 and 3

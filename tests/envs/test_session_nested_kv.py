@@ -20,7 +20,7 @@ from envs.workloads.nested_kv import (
 )
 from memrl.actions import Op
 from memrl.documents import Document
-from memrl.evaluation.play import play_live
+from memrl.evaluation.play_live import play_live
 from memrl.memory.embedders import HashingEmbedder
 from memrl.policies.key_follower import KeyFollower
 from memrl.table import EpisodeTable

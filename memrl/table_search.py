@@ -1,4 +1,4 @@
-"""Search over an episode's table, for the reference process."""
+"""Search over the scores of an episode's table: one focus, ranked as the environments rank."""
 
 from __future__ import annotations
 
