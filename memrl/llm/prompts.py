@@ -45,11 +45,11 @@ _PLAYER_ENDS = (
 )
 WARNING_EVENT = (
     "Memory pressure: the oldest messages are about to leave main context. Save what will be "
-    "needed, then stop."
+    "needed, then stop. With nothing left to save, call send_message with the word done."
 )
 NO_CALL = (
     "That was no function call, so nothing has happened and nobody has read it. Call one of the "
-    "functions: send_message answers a question. To do nothing, write no call once more."
+    "functions; send_message answers a question, and ends what is done."
 )
 LEFT_OUT = "(Of this turn {count} earlier messages are not shown any more, for want of room.)"
 RESULT_CUT = " [cut here for want of room: ask for less]"
@@ -150,31 +150,31 @@ ARGUMENT_EXAMPLES: dict[str, Examples] = {
         (
             'question "Where does Paul live?"\nnote 0: "Sam: Nice weather."\nnote 1: "Nora: Paul '
             'lives in Porto."',
-            "note 1",
+            "note 1.",
         ),
         (
             'question "What is Sam allergic to?"\nnote 0: "Sam: Peanuts make me ill."\nnote 1: '
             '"Nora: I like cake."\nnote 2: "Sam: See you!"',
-            "note 0",
+            "note 0.",
         ),
     ),
     "SEARCH": (
         (
             'question "Who lives with Paul?"\nmessage 0: "Sam: Nice weather."\nmessage 1: "Nora: '
             'Paul shares a flat in Porto."',
-            "message 1",
+            "message 1.",
         ),
     ),
     "EVICT": (
         (
             'message 0: "Nora: My brother Paul was born in 1987."\nmessage 1: "Sam: Haha!"',
-            "message 1",
+            "message 1.",
         ),
     ),
     "STORE": (
         (
             'message 0: "Sam: Haha!"\nmessage 1: "Nora: My brother Paul was born in 1987."',
-            "message 1",
+            "message 1.",
         ),
     ),
 }

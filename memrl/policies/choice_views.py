@@ -98,7 +98,7 @@ def _compact_arguments(decision: Decision, op: Op) -> Request:
         prompts.ARGUMENT_INSTRUCTIONS[op.name],
         prompts.ARGUMENT_EXAMPLES[op.name],
         "\n".join(lines),
-        tuple(names),
+        _ended(names),
     )
 
 
@@ -113,8 +113,13 @@ def _full_operations(decision: Decision) -> Request:
 
 def _full_arguments(decision: Decision, op: Op) -> Request:
     layout = decision.layout
-    choices = tuple(describe_action(layout, layout.encode(op, row)) for row in decision.legal[op])
-    return _asked(prompts.FULL_INSTRUCTIONS, (), _whole(decision), choices)
+    names = [describe_action(layout, layout.encode(op, row)) for row in decision.legal[op]]
+    return _asked(prompts.FULL_INSTRUCTIONS, (), _whole(decision), _ended(names))
+
+
+def _ended(names: Sequence[str]) -> tuple[str, ...]:
+    """End each name: "note 1" would be as likely as "note 10" and all that begin like it."""
+    return tuple(f"{name}." for name in names)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 from memrl.llm import prompts
@@ -155,7 +155,10 @@ class PromptedPlayer:
         for call in reply.calls:
             if ran and not turn.is_open:
                 break
-            ran.append(self._call(turn, call, trace))
+            # Results name their calls, also where the back end gives no ids. Nine letters and
+            # digits are what the strictest templates ask for.
+            call_id = call.call_id or f"call{trace.calls.total():05d}"
+            ran.append(self._call(turn, replace(call, call_id=call_id), trace))
         trace.extra_calls += len(reply.calls) - len(ran)
         return ran
 
