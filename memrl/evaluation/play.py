@@ -41,6 +41,8 @@ class EpisodeRecord:
         support: of main context at the answers, as a set of pages against the needs, summed over
             scored queries: `pages`, `precision`, `f1`, `em`; its recall is `evidence`.
         requests: pages requested. hits: of these, pages that were in main context.
+        answer_scores: of a reader's answers: measure -> [summed score, number scored]; empty where
+            nobody read; see `memrl.evaluation.readings`.
     """
 
     episode: int
@@ -61,6 +63,7 @@ class EpisodeRecord:
     support: dict[str, float] = field(default_factory=dict)
     requests: int = 0
     hits: int = 0
+    answer_scores: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def episode_return(self) -> float:
