@@ -134,22 +134,26 @@ def test_every_legal_action_can_be_chosen(view: ViewName) -> None:
 
 
 @pytest.mark.parametrize("view", BOTH)
-def test_no_choice_begins_another(view: ViewName) -> None:
+@pytest.mark.parametrize("asked", [False, True])
+def test_no_choice_begins_another(view: ViewName, asked: bool) -> None:
     """It would be the likelier one whatever the model thinks."""
-    options = replace(EVERYTHING, capacity=11, num_slots=11, num_candidates=12)
-    group = LockstepPaging(small_table(2), options, 1)
-    group.reset([1])
-    rng = np.random.default_rng(1)
-    for _ in range(30):
-        decision = decisions_of(group)
-        questions = [VIEWS[view].operations(decision)]
-        questions += [
-            VIEWS[view].arguments(decision, op) for op, rows in decision.legal.items() if rows[1:]
-        ]
-        for question in questions:
-            for one, other in permutations(question.choices, 2):
-                assert not other.startswith(one)
-        group.step(np.array([random_action(group.action_masks()[0].numpy(), rng)]))
+    layout = ActionLayout(num_rows=13, num_candidates=12)
+    texts = ShownTexts(("text",) * 13, ("note",) * 12, "what?" if asked else None)
+    observation = {
+        "slots": torch.zeros(13, len(FEATURES)),
+        "candidates": torch.zeros(12, len(FEATURES)),
+        "globals": torch.zeros(len(GLOBALS)),
+    }
+    mask = torch.ones(layout.num_actions, dtype=torch.bool)
+    decision = Decision.of(observation, mask, layout, texts)
+    questions = [VIEWS[view].operations(decision)]
+    questions += [
+        VIEWS[view].arguments(decision, op) for op, rows in decision.legal.items() if rows[1:]
+    ]
+    assert [len(question.choices) for question in questions] == [6, 13, 13, 13, 12]
+    for question in questions:
+        for one, other in permutations(question.choices, 2):
+            assert not other.startswith(one)
 
 
 def test_calibration_changes_the_choice() -> None:
