@@ -86,6 +86,17 @@ def test_the_episode_on_a_live_memory_runs_as_it_stands() -> None:
     assert f"# {out.getvalue()}" in code
 
 
+def test_the_example_of_prompted_models_runs_as_it_stands() -> None:
+    (code,) = blocks(TEXTS["prompted.md"], "python")
+    out = io.StringIO()
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "prompted.md", "exec"), names)
+    assert re.fullmatch(r"\d+ \{'em': \[\d\.0, \d+\.0\]\} \d+\n", out.getvalue())
+    assert names["records"][0].operations["store"] > 0
+    assert len(names["everything"]) == names["records"][0].num_queries
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_files_that_a_page_names_are_there(name: str) -> None:
     for path in re.findall(r"`((?:memrl|envs|configs|tests|docs)/[^`\s]*)`", TEXTS[name]):

@@ -116,21 +116,25 @@ def failure_of(turn: TurnTrace, answer: AnsweredQuery) -> Failure | None:
 
     It is missed unless all its evidence was in main context at the end and something was said. The
     first of these that holds is the reason:
-    - the evidence was there and nothing was said: `bad_call` where calls broke off, else
-      `premature_stop`;
+    - the evidence was there and nothing was said: `bad_call` where calls broke off,
+      `premature_stop` where a call asked for no other, `found_not_answered` at the cap;
     - all of it was found, or there from the start, and not there at the end: `found_not_answered`;
     - no search ran: `bad_call` where calls were refused or broke off, else `no_search`;
     - without recall, all that was stored was found: `not_stored`, it was lost before;
     - with recall, archival alone was searched and all that it held was found: `wrong_tier`;
     - calls broke off: `bad_call`;
-    - further results were left unseen, or nothing was said: `premature_stop`;
+    - the model ended the turn by itself, with further results unseen or nothing said:
+      `premature_stop`;
     - else `wrong_search`.
     """
     if answer.evidence is None or (answer.evidence == 1.0 and turn.said):
         return None
     broke_off = turn.end in _BROKEN
     if answer.evidence == 1.0:
-        return Failure.BAD_CALL if broke_off else Failure.PREMATURE_STOP
+        if broke_off:
+            return Failure.BAD_CALL
+        is_stopped = turn.end is End.STOPPED
+        return Failure.PREMATURE_STOP if is_stopped else Failure.FOUND_NOT_ANSWERED
     if not answer.absent or answer.staged == 1.0:
         return Failure.FOUND_NOT_ANSWERED
     if not turn.searches:
@@ -142,9 +146,8 @@ def failure_of(turn: TurnTrace, answer: AnsweredQuery) -> Failure | None:
             return Failure.WRONG_TIER
     if broke_off:
         return Failure.BAD_CALL
-    if turn.has_more or not turn.said:
-        return Failure.PREMATURE_STOP
-    return Failure.WRONG_SEARCH
+    has_given_up = turn.end is End.STOPPED or (turn.end is End.MESSAGE and turn.has_more)
+    return Failure.PREMATURE_STOP if has_given_up else Failure.WRONG_SEARCH
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def answer(
         (turn(), answer(None), None),
         (turn(end=End.STOPPED), answer(1.0), Failure.PREMATURE_STOP),
         (turn(end=End.NO_CALL), answer(1.0), Failure.BAD_CALL),
+        (turn(end=End.MANY_CALLS), answer(1.0), Failure.FOUND_NOT_ANSWERED),
         (turn(said=True, searches=[RECALL]), answer(0.5, staged=1.0), Failure.FOUND_NOT_ANSWERED),
         (turn(said=True), answer(0.5, absent=0), Failure.FOUND_NOT_ANSWERED),
         (turn(said=True), answer(0.0), Failure.NO_SEARCH),
@@ -53,6 +54,7 @@ def answer(
         (turn(end=End.FAILED_CALLS, searches=[RECALL]), answer(0.0), Failure.BAD_CALL),
         (turn(said=True, searches=[MORE]), answer(0.0), Failure.PREMATURE_STOP),
         (turn(end=End.STOPPED, searches=[RECALL]), answer(0.0), Failure.PREMATURE_STOP),
+        (turn(end=End.MANY_CALLS, searches=[MORE]), answer(0.0), Failure.WRONG_SEARCH),
         (turn(said=True, searches=[RECALL], refused=BAD), answer(0.5), Failure.WRONG_SEARCH),
     ],
 )
