@@ -47,7 +47,8 @@ class LlmReader:
         backend: the model.
         budget_tokens: most tokens of what is read, as `count` counts them; None for the window.
         max_reply_tokens: of an answer.
-        question_of: how a question is put; its text, unless a benchmark puts some in another way.
+        question_of: how a question of a workload is put; its text, unless a benchmark puts some in
+            another way.
         count: counts tokens; by default as the table counts its pages.
 
     Attributes:
@@ -63,7 +64,7 @@ class LlmReader:
         *,
         budget_tokens: int | None = None,
         max_reply_tokens: int = 64,
-        question_of: Callable[[Query], str] = lambda query: query.text,
+        question_of: Callable[[str, Query], str] = lambda _, query: query.text,
         count: TokenCounter = count_tokens,
     ) -> None:
         least = min(max_reply_tokens, 1 if budget_tokens is None else budget_tokens)
@@ -118,7 +119,8 @@ class LlmReader:
 
     def _prepared(self, table: EpisodeTable, one: Asked) -> tuple[Request, tuple[int, ...], int]:
         """The request of a question, the positions that it shows, and their tokens."""
-        question = self._question_of(table_query(table, one.episode, one.query))
+        workload = str(table.meta["workload"])
+        question = self._question_of(workload, table_query(table, one.episode, one.query))
         taken = self._within_budget(one)
         window = self.backend.window_tokens
 

@@ -6,9 +6,9 @@ measures belong to the workloads; and, on top, by a model as the judge, if one i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,11 +25,23 @@ from memrl.llm.costs import LlmCosts
 from memrl.memory.display import json_line, make_display
 from memrl.table import EpisodeTable
 
-ScoreAnswer = Callable[[str, Query, str], Mapping[str, float] | None]
-"""Workload, question and answer -> scores in [0, 1] by measure; None where there are none."""
-
 JUDGED = "judge"
 """Name of the judge's measure."""
+
+
+class ScoreAnswer(Protocol):
+    """Scores an answer by the workload's own measures; programs hand it in."""
+
+    def __call__(
+        self, workload: str, query: Query, prediction: str, *, support: Sequence[int] | None = None
+    ) -> Mapping[str, float | None]:
+        """Scores in [0, 1] by measure, None where one is not defined for the question.
+
+        Args:
+            workload: its name. query: the question. prediction: what was answered.
+            support: pages that were read, numbered as `query.needs` is; None for unknown ones.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,8 +50,9 @@ class Reading:
 
     Attributes:
         episode: number in the table. query: index in the episode's document.
-        category: of the question. answer: what the reader said.
-        scores: by measure; empty where the question has none.
+        category: of the question. cluster: unit of statistics of its document.
+        answer: what the reader said.
+        scores: by measure, None where one is not defined for the question.
         context_tokens: of what was read. texts_read: of `texts_given`, those that fitted.
         error: why no answer came, "" otherwise; such an answer is scored as an empty one.
     """
@@ -47,8 +60,9 @@ class Reading:
     episode: int
     query: int
     category: str
+    cluster: str
     answer: str
-    scores: dict[str, float]
+    scores: dict[str, float | None]
     context_tokens: int
     texts_read: int
     texts_given: int
@@ -63,23 +77,12 @@ def grade(
     Args:
         table: the workload. asked, answers: see `LlmReader.read`. score: the official measure.
     """
-    workload = str(table.meta["workload"])
     readings = []
     for one, answer in zip(asked, answers, strict=True):
-        query = table_query(table, one.episode, one.query)
-        readings.append(
-            Reading(
-                episode=one.episode,
-                query=one.query,
-                category=query.category,
-                answer=answer.text,
-                scores=dict(score(workload, query, answer.text) or {}),
-                context_tokens=answer.context_tokens,
-                texts_read=len(answer.read),
-                texts_given=len(one.texts),
-                error=answer.error,
-            )
-        )
+        first = int(table.episode_first_page[one.episode])
+        read = [one.pages[place] for place in answer.read]
+        support = [first + page for page in read if page is not None]
+        readings.append(_graded(table, one, answer, score, support))
     return readings
 
 
@@ -92,11 +95,34 @@ def replied(
         table: the workload. asked: the questions. replies: to each, None for none.
         score: the official measure.
     """
-    said = [
-        Answer(reply or "", (), 0, "" if reply is not None else "nothing was said")
-        for reply in replies
-    ]
-    return grade(table, asked, said, score)
+    readings = []
+    for one, reply in zip(asked, replies, strict=True):
+        said = Answer(reply or "", (), 0, "" if reply is not None else "nothing was said")
+        readings.append(_graded(table, one, said, score, None))
+    return readings
+
+
+def _graded(
+    table: EpisodeTable,
+    one: Asked,
+    answer: Answer,
+    score: ScoreAnswer,
+    support: Sequence[int] | None,
+) -> Reading:
+    query = table_query(table, one.episode, one.query)
+    scores = score(str(table.meta["workload"]), query, answer.text, support=support)
+    return Reading(
+        episode=one.episode,
+        query=one.query,
+        category=query.category,
+        cluster=table.text.clusters[int(table.episode_document[one.episode])],
+        answer=answer.text,
+        scores=dict(scores),
+        context_tokens=answer.context_tokens,
+        texts_read=len(answer.read),
+        texts_given=len(one.texts),
+        error=answer.error,
+    )
 
 
 # ---------------------------------------------------------------------- the judge
@@ -135,7 +161,7 @@ class LlmJudge:
         for place, choice in zip(places, self._chooser.choose(requests, requests), strict=True):
             self.costs.decided(choice.seconds)
             if choice.index is not None:
-                scores = readings[place].scores | {JUDGED: float(choice.index == 0)}
+                scores = {**readings[place].scores, JUDGED: float(choice.index == 0)}
                 judged[place] = replace(readings[place], scores=scores)
         return judged
 
@@ -171,6 +197,8 @@ def note_readings(records: Sequence[EpisodeRecord], readings: Sequence[Reading])
         )
     for reading in readings:
         for measure, score in reading.scores.items():
+            if score is None:
+                continue
             tally = by_episode[reading.episode].answer_scores.setdefault(measure, [0.0, 0.0])
             tally[0] += score
             tally[1] += 1.0
@@ -193,19 +221,6 @@ def summarize_answers(
         clusters = [record.document for record in own]
         summary[measure] = asdict(stats.summarize_clusters(means, clusters, resampling=resampling))
     return summary
-
-
-def scores_by_category(readings: Sequence[Reading]) -> dict[str, dict[str, float]]:
-    """Mean score over the questions of each category, by category and measure."""
-    scores: dict[str, dict[str, list[float]]] = {}
-    for reading in readings:
-        for measure, score in reading.scores.items():
-            of_category = scores.setdefault(reading.category, {})
-            of_category.setdefault(measure, []).append(score)
-    return {
-        category: {measure: float(np.mean(own)) for measure, own in sorted(measures.items())}
-        for category, measures in sorted(scores.items())
-    }
 
 
 def reference_records(

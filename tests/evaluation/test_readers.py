@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -24,7 +24,6 @@ from memrl.evaluation.readings import (
     note_readings,
     reference_records,
     replied,
-    scores_by_category,
     summarize_answers,
 )
 from memrl.llm import prompts
@@ -159,9 +158,14 @@ def test_a_failure_is_an_empty_answer_and_counted() -> None:
 def test_a_benchmark_may_put_questions_in_its_own_way() -> None:
     backend = ScriptedBackend(["?"])
     read(
-        backend, no_memory(fruit(), 0), question_of=lambda query: f"{query.text} ({query.category})"
+        backend,
+        no_memory(fruit(), 0),
+        question_of=lambda workload, query: f"{workload}: {query.text} ({query.category})",
     )
-    assert "Question: what about the apple? (plain)\n" in backend.requests[0].messages[1].content
+    assert (
+        "Question: by hand: what about the apple? (plain)\n"
+        in backend.requests[0].messages[1].content
+    )
 
 
 @pytest.mark.parametrize("fields", [{"budget_tokens": 0}, {"max_reply_tokens": 0}])
@@ -173,9 +177,13 @@ def test_a_reader_has_room(fields: dict[str, int]) -> None:
 # ---------------------------------------------------------------------------------------- scoring
 
 
-def exact(workload: str, query: Query, answer: str) -> Mapping[str, float] | None:
+def exact(
+    workload: str, query: Query, prediction: str, *, support: Sequence[int] | None = None
+) -> Mapping[str, float | None]:
+    """Exact match, and how many of the needs were read."""
     assert workload == "by hand"
-    return {"em": float(answer in query.answers)} if query.answers else None
+    em = float(prediction in query.answers) if query.answers else None
+    return {"em": em} | ({} if support is None else {"read": len({*support} & {*query.needs})})
 
 
 def graded(*texts: str) -> list[Reading]:
@@ -185,13 +193,27 @@ def graded(*texts: str) -> list[Reading]:
 
 def test_answers_are_scored_by_the_measure_handed_in() -> None:
     right, wrong = graded("one", "two")
-    assert (right.scores, wrong.scores) == ({"em": 1.0}, {"em": 0.0})
-    assert (right.category, right.texts_read, right.texts_given) == ("plain", 2, 6)
+    assert (right.scores, wrong.scores) == ({"em": 1.0, "read": 0}, {"em": 0.0, "read": 0})
+    assert (right.category, right.cluster) == ("plain", "doc")
+    assert (right.texts_read, right.texts_given) == (2, 6)
     json.dumps(asdict(right))
     unanswered = table_of(TEXTS, [(6, Query("why?", (0,)))])
     (none,) = grade(unanswered, no_memory(unanswered, 0), [Answer("x", (), 0)], exact)
-    assert none.scores == {}
-    assert scores_by_category([right, wrong, none]) == {"plain": {"em": 0.5}}
+    assert none.scores["em"] is None
+
+
+def test_pages_that_were_read_are_told_by_their_numbers_in_the_document() -> None:
+    table = fruit()
+    table = replace(  # the window begins with the second page
+        table,
+        episode_first_page=table.episode_first_page + 1,
+        episode_num_pages=table.episode_num_pages - 1,
+        query_needs=table.query_needs + 4,
+    )
+    asked = [Asked(0, 0, ("pinned", "a", "b"), (2, 1, 0), (None, 2, 3))]
+    for read_places, count in (((0, 1, 2), 1), ((0, 1), 0)):
+        (reading,) = grade(table, asked, [Answer("", read_places, 0)], exact)
+        assert reading.scores["read"] == count  # page 3 of the window is page 4, the one needed
 
 
 def test_what_a_player_said_itself_is_scored_alike() -> None:
@@ -223,10 +245,9 @@ def test_the_judge_scores_what_it_can_and_is_named() -> None:
 def test_scores_stand_in_the_records_of_their_episodes() -> None:
     (record,) = play(LockstepPaging(fruit(), OPTIONS, 1), StoreAndRetrieve(1), [0])
     note_readings([record], graded("one", "two"))
-    assert record.answer_scores == {"em": [1.0, 2.0]}
+    assert record.answer_scores == {"em": [1.0, 2.0], "read": [0.0, 2.0]}
     assert EpisodeRecord(**json.loads(json.dumps(asdict(record)))) == record
-    (summary,) = summarize_answers([record]).values()
-    assert summary["estimate"] == 0.5
+    assert summarize_answers([record])["em"]["estimate"] == 0.5
     with pytest.raises(ValueError, match="no record of their own"):
         note_readings([record, record], graded("one"))
     record.episode = 3
