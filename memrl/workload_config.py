@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from memrl.config_checks import at_least, fractions
+from memrl.conversation_config import DmrConfig, MscConfig, OpenerConfig
 from memrl.document_config import BabiConfig, DocumentQaConfig
 from memrl.longmemeval_config import LongMemEvalConfig
 
@@ -107,12 +108,13 @@ class WorkloadConfig:
     """Which documents, and how they become episodes.
 
     Attributes:
-        name: "chat" (generated, needs no data), "locomo", "nested_kv", "document_qa", "babi" or
-            "page_cache". Of "nested_kv", "document_qa" and "babi" an episode is a whole document,
-            so that `ask`, `window_pages`, `max_queries` and the numbers of episodes do not apply:
-            of the first two all pages are in archival before the question, of "babi" each question
-            is asked where the story asks it. Of "page_cache" episodes are windows of requests, and
-            `ask`, `window_pages` and `max_queries` do not apply.
+        name: "chat" (generated, needs no data), "locomo", "msc", "dmr", "opener", "nested_kv",
+            "document_qa", "babi" or "page_cache". Of "dmr", "opener", "nested_kv", "document_qa"
+            and "babi" an episode is a whole document, so that `ask`, `window_pages`, `max_queries`
+            and the numbers of episodes do not apply: of "dmr" and "opener" the one question comes
+            after the last page, of "babi" each question where the story asks it, and of the others
+            all pages are in archival before the question. Of "page_cache" episodes are windows of
+            requests, and `ask`, `window_pages` and `max_queries` do not apply.
         data_dir: folder laid out like the public data sets; None for the variable MEMRL_DATA.
         ask: "interleaved": each question at a random time after its evidence; "end": all of them
             after the last page of the window.
@@ -123,6 +125,7 @@ class WorkloadConfig:
         correct_evidence, mask_wrong_answers: apply LoCoMo's errata.
         embedder: "hashing", a sentence-transformers model, or a folder with one.
         chat: parameters of the generator of chats.
+        msc, dmr, opener: parameters of Multi-Session Chat and of what is asked about it.
         nested_kv: parameters of nested key-value retrieval.
         document_qa: parameters of question answering over documents.
         babi: which of the bAbI tasks.
@@ -131,7 +134,16 @@ class WorkloadConfig:
     """
 
     name: Literal[
-        "chat", "locomo", "longmemeval", "nested_kv", "document_qa", "babi", "page_cache"
+        "chat",
+        "locomo",
+        "msc",
+        "dmr",
+        "opener",
+        "longmemeval",
+        "nested_kv",
+        "document_qa",
+        "babi",
+        "page_cache",
     ] = "chat"
     data_dir: str | None = None
     ask: Literal["interleaved", "end"] = "interleaved"
@@ -145,6 +157,9 @@ class WorkloadConfig:
     mask_wrong_answers: bool = True
     embedder: str = "all-MiniLM-L6-v2"
     chat: ChatConfig = field(default_factory=ChatConfig)
+    msc: MscConfig = field(default_factory=MscConfig)
+    dmr: DmrConfig = field(default_factory=DmrConfig)
+    opener: OpenerConfig = field(default_factory=OpenerConfig)
     nested_kv: NestedKvConfig = field(default_factory=NestedKvConfig)
     document_qa: DocumentQaConfig = field(default_factory=DocumentQaConfig)
     babi: BabiConfig = field(default_factory=BabiConfig)

@@ -244,6 +244,9 @@ UNUSABLE = [
     ("--workload.babi.tasks", "[]", "1..20"),
     ("--workload.babi.tasks", "[3, 3]", "1..20"),
     ("--workload.babi.stories_per_task", "0", "stories_per_task"),
+    ("--workload.msc.conversations_per_part", "0", "conversations_per_part"),
+    ("--workload.opener.sessions", "0", "1..4"),
+    ("--workload.opener.sessions", "5", "1..4"),
 ]
 
 

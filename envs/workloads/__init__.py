@@ -7,11 +7,14 @@ from collections.abc import Sequence
 
 from envs.workloads.babi import load_babi
 from envs.workloads.chat import ChatParams, generate_chats
+from envs.workloads.dmr import load_dmr
 from envs.workloads.document_qa import load_document_qa
 from envs.workloads.episodes import sample_episodes
 from envs.workloads.files import unknown_files
 from envs.workloads.locomo import load_locomo
+from envs.workloads.msc import load_msc
 from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv
+from envs.workloads.opener import load_openers
 from envs.workloads.page_cache import generate_streams
 from envs.workloads.traces import load_trace
 from memrl.documents import Workload
@@ -23,9 +26,12 @@ __all__ = [
     "generate_nested_kv",
     "generate_streams",
     "load_babi",
+    "load_dmr",
     "load_document_qa",
     "load_locomo",
+    "load_msc",
     "load_nested_kv",
+    "load_openers",
     "load_trace",
     "sample_episodes",
     "version_warning",

@@ -1,12 +1,14 @@
-"""Official measures of answers and evidence: NaturalQuestions, HotpotQA, MuSiQue, 2Wiki, bAbI.
+"""Official measures of answers and evidence of data sets whose questions have short gold answers.
 
 Written from the evaluation scripts of each: SQuAD's normalisation; `best_subspan_em` of Lost in the
 Middle (arXiv 2307.03172); answer, supporting-fact and joint EM and F1 of HotpotQA
 (`hotpot_evaluate_v1.py`); the same with aliases and evidence triples of 2WikiMultihopQA
 (`2wikimultihop_evaluate_v1.1.py`); answer EM and F1 over aliases and support F1 over paragraph
-indices of MuSiQue (`evaluate_v1.0.py`); the exact answer of bAbI. A reader's answer is scored by
-`score_answer`, what it cites by `support_scores` and `triple_scores`. Each function scores one
-question; a benchmark's number is the mean.
+indices of MuSiQue (`evaluate_v1.0.py`); the exact answer of bAbI; ROUGE-L recall for Deep Memory
+Retrieval (MemGPT, arXiv 2310.08560v2, section 3.1.1, which has an LLM judge as well), with
+containment beside it. A reader's answer is scored by `score_answer`, what it cites by
+`support_scores` and `triple_scores`. Each function scores one question; a benchmark's number is the
+mean.
 
 One difference is on purpose: upstream counts two accepted spellings of one gold triple as two
 matches, so that a recall can exceed 1; here a gold triple is matched once.
@@ -25,6 +27,7 @@ from memrl.set_scores import SetScores, set_scores
 
 ARTICLES = ("a", "an", "the")
 _DROP_PUNCTUATION = str.maketrans("", "", string.punctuation)
+_ROUGE_WORD = re.compile("[a-z0-9]+")
 _CLOSED_ANSWERS = ("yes", "no", "noanswer")
 
 Triple = tuple[str, str, str]
@@ -119,6 +122,32 @@ def babi_exact(prediction: str, answers: Sequence[str]) -> float:
     return float(any(given == [part.strip().lower() for part in a.split(",")] for a in answers))
 
 
+def rouge_l_recall(prediction: str, answers: Sequence[str]) -> float:
+    """Longest common subsequence of words over the words of the answer; the best answer counts.
+
+    Lin, *ROUGE* (2004). Words are lower-case runs of ASCII letters and digits, unstemmed: what
+    Google's `rouge_score` does by default; MemGPT's paper does not say what it used.
+    """
+    given = _rouge_words(prediction)
+    return max((_common_length(given, _rouge_words(a)) for a in answers), default=0.0)
+
+
+def _rouge_words(text: str) -> list[str]:
+    return _ROUGE_WORD.findall(text.lower())
+
+
+def _common_length(given: Sequence[str], right: Sequence[str]) -> float:
+    """Length of the longest common subsequence as a share of `right`; 0 where that is empty."""
+    lengths = [0] * (len(right) + 1)
+    for word in given:
+        diagonal = 0
+        for place, other in enumerate(right, start=1):
+            above = lengths[place]
+            lengths[place] = diagonal + 1 if word == other else max(above, lengths[place - 1])
+            diagonal = above
+    return lengths[-1] / len(right) if right else 0.0
+
+
 def contains_answer(prediction: str, answers: Sequence[str]) -> float:
     """1 if the words of a gold answer stand in the prediction one after the other, normalised.
 
@@ -128,6 +157,13 @@ def contains_answer(prediction: str, answers: Sequence[str]) -> float:
     given = f" {normalize_answer(prediction)} "
     normalized = (normalize_answer(answer) for answer in answers)
     return float(any(answer and f" {answer} " in given for answer in normalized))
+
+
+def _dmr_numbers(prediction: str, answers: Sequence[str]) -> dict[str, float]:
+    return {
+        "rouge_l_recall": rouge_l_recall(prediction, answers),
+        "contains": contains_answer(prediction, answers),
+    }
 
 
 def _hotpot_numbers(prediction: str, answers: Sequence[str]) -> dict[str, float]:
@@ -147,6 +183,7 @@ _ANSWER_MEASURES: dict[str, Callable[[str, Sequence[str]], dict[str, float]]] = 
     "2wiki": _hotpot_numbers,
     "musique": _musique_numbers,
     "generated": _hotpot_numbers,
+    "dmr": _dmr_numbers,
     "babi": lambda given, right: {"em": babi_exact(given, right)},
 }
 
@@ -160,7 +197,7 @@ def score_answer(dataset: str, prediction: str, answers: Sequence[str]) -> dict[
     """Score a reader's answer by the official measures of its data set.
 
     Args:
-        dataset: "chat", "nq", "hotpotqa", "2wiki", "musique", "generated" or "babi"; what is
+        dataset: "chat", "nq", "hotpotqa", "2wiki", "musique", "generated", "dmr" or "babi"; what is
             generated is scored as HotpotQA.
         prediction: the text to be scored.
         answers: `Query.answers`; any of them is right.

@@ -25,7 +25,7 @@ from envs.workloads.files import (
     provenance_of,
     read_bytes,
 )
-from memrl.documents import Document, Episode, Page, Query, Workload
+from memrl.documents import Document, Page, Query, Workload
 
 SOURCE = DataSource(
     folder="babi",
@@ -93,26 +93,6 @@ def load_babi(
             documents += own
     counts = {what: count for what, count in sorted(repairs.items()) if count}
     return Workload("babi", tuple(documents), provenance_of(SOURCE, paths), counts)
-
-
-def told_episodes(documents: Sequence[Document]) -> tuple[Episode, ...]:
-    """One episode a document: all its pages arrive, each query is asked where its source asks it.
-
-    Raises:
-        ValueError: if a query does not say where.
-    """
-    episodes = []
-    for index, document in enumerate(documents):
-        queries = []
-        for number, query in enumerate(document.queries):
-            if query.asked_after is None:
-                raise ValueError(
-                    f"Query {number} of document {document.document_id!r} does not say when it is "
-                    "asked."
-                )
-            queries.append((query.asked_after, number))
-        episodes.append(Episode(index, 0, len(document.pages), tuple(sorted(queries))))
-    return tuple(episodes)
 
 
 def _up_to(count: int | None) -> Iterator[int]:

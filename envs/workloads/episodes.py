@@ -96,6 +96,22 @@ def sample_episodes(
     return tuple(episodes)
 
 
+def told_episodes(documents: Sequence[Document]) -> tuple[Episode, ...]:
+    """One episode a document: all its pages arrive, each query is asked where its source asks it.
+
+    Queries that the source does not ask (`Query.asked_after` is None) are labels and stay unasked.
+    """
+    episodes = []
+    for index, document in enumerate(documents):
+        asked = [
+            (query.asked_after, number)
+            for number, query in enumerate(document.queries)
+            if query.asked_after is not None
+        ]
+        episodes.append(Episode(index, 0, len(document.pages), tuple(sorted(asked))))
+    return tuple(episodes)
+
+
 def can_be_asked(document: Document, window_pages: int) -> bool:
     """Whether some window of a document has a query that pays evidence."""
     paying = [number for number, query in enumerate(document.queries) if query.pays_evidence]

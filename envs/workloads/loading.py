@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
 from envs.workloads.babi import load_babi
 from envs.workloads.cache_tables import load_page_cache
 from envs.workloads.chat import ChatParams, generate_chats
+from envs.workloads.dmr import load_dmr
 from envs.workloads.document_qa import load_document_qa
 from envs.workloads.episodes import can_be_asked
 from envs.workloads.files import DataFormatError
 from envs.workloads.locomo import load_locomo
 from envs.workloads.longmemeval import load_longmemeval
+from envs.workloads.msc import load_msc
 from envs.workloads.nested_kv import generate_nested_kv, load_nested_kv
+from envs.workloads.opener import load_openers
 from memrl.config import ConfigurationError
-from memrl.documents import Workload
+from memrl.documents import Document, Workload
 from memrl.seeding import Streams
 from memrl.workload_config import WorkloadConfig
 
@@ -28,51 +32,86 @@ def load_workload(config: WorkloadConfig) -> Workload:
     Raises:
         ConfigurationError: if the parameters of the chats cannot be met, or no document is left.
     """
-    workload = _load(config)
+    workload = _LOADERS[config.name](config)
     # No windows of documents are drawn: their episodes are whole documents, or streams are played.
     if config.name in ("nested_kv", "document_qa", "babi", "longmemeval", "page_cache"):
         return workload
+    if config.name in ("dmr", "opener"):
+        kept = tuple(
+            document
+            for document in workload.documents
+            if any(
+                query.asked_after is not None
+                and (query.pays_evidence or config.include_unanswerable)
+                for query in document.queries
+            )
+        )
+        if not kept:
+            raise ConfigurationError(
+                f"None of the {len(workload.documents)} documents has a question with evidence: "
+                "give --workload.include_unanswerable true, or check the data."
+            )
+        return _keeping(workload, kept, "its question pays no evidence")
     kept = tuple(doc for doc in workload.documents if can_be_asked(doc, config.window_pages))
-    left_out = len(workload.documents) - len(kept)
     if not kept:
         raise ConfigurationError(
-            f"None of the {left_out} documents has a query that can be asked within "
+            f"None of the {len(workload.documents)} documents has a query that can be asked within "
             f"{config.window_pages} pages: widen workload.window_pages or check the queries' needs."
         )
+    return _keeping(workload, kept, f"no question can be asked within {config.window_pages} pages")
+
+
+def _keeping(workload: Workload, kept: tuple[Document, ...], reason: str) -> Workload:
+    """The workload with these documents alone, and how many others it had."""
+    left_out = len(workload.documents) - len(kept)
     if not left_out:
         return workload
-    what = f"documents left out: no question can be asked within {config.window_pages} pages"
-    return replace(workload, documents=kept, repairs={**workload.repairs, what: left_out})
+    repairs = {**workload.repairs, f"documents left out: {reason}": left_out}
+    return replace(workload, documents=kept, repairs=repairs)
 
 
-def _load(config: WorkloadConfig) -> Workload:
-    if config.name == "locomo":
-        return load_locomo(
-            config.data_dir,
-            correct_evidence=config.correct_evidence,
-            mask_wrong_answers=config.mask_wrong_answers,
-        )
-    if config.name == "nested_kv":
-        return _load_nested_kv(config)
-    if config.name == "document_qa":
-        settings = config.document_qa
-        rng = Streams(settings.seed).generator("workload", 0)
-        try:
-            return load_document_qa(config.data_dir, settings, rng)
-        except DataFormatError:
-            raise
-        except ValueError as error:
-            raise ConfigurationError(f"workload.document_qa: {error}") from error
-    if config.name == "babi":
-        return load_babi(
-            config.data_dir,
-            tasks=config.babi.tasks,
-            stories_per_task=config.babi.stories_per_task,
-        )
-    if config.name == "page_cache":
-        return load_page_cache(config)
-    if config.name == "longmemeval":
-        return _load_longmemeval(config)
+def _load_locomo(config: WorkloadConfig) -> Workload:
+    return load_locomo(
+        config.data_dir,
+        correct_evidence=config.correct_evidence,
+        mask_wrong_answers=config.mask_wrong_answers,
+    )
+
+
+def _load_msc(config: WorkloadConfig) -> Workload:
+    return load_msc(config.data_dir, conversations_per_part=config.msc.conversations_per_part)
+
+
+def _load_dmr(config: WorkloadConfig) -> Workload:
+    return load_dmr(config.data_dir, persona_labels=config.dmr.persona_labels)
+
+
+def _load_openers(config: WorkloadConfig) -> Workload:
+    return load_openers(
+        config.data_dir,
+        sessions=config.opener.sessions,
+        conversations_per_part=config.msc.conversations_per_part,
+    )
+
+
+def _load_document_qa(config: WorkloadConfig) -> Workload:
+    settings = config.document_qa
+    rng = Streams(settings.seed).generator("workload", 0)
+    try:
+        return load_document_qa(config.data_dir, settings, rng)
+    except DataFormatError:
+        raise
+    except ValueError as error:
+        raise ConfigurationError(f"workload.document_qa: {error}") from error
+
+
+def _load_babi(config: WorkloadConfig) -> Workload:
+    return load_babi(
+        config.data_dir, tasks=config.babi.tasks, stories_per_task=config.babi.stories_per_task
+    )
+
+
+def _load_chats(config: WorkloadConfig) -> Workload:
     parameters = asdict(config.chat)
     seed = parameters.pop("seed")
     try:
@@ -109,3 +148,17 @@ def _load_nested_kv(config: WorkloadConfig) -> Workload:
         documents_per_level=settings.documents_per_level,
         rng=rng,
     )
+
+
+_LOADERS: dict[str, Callable[[WorkloadConfig], Workload]] = {
+    "chat": _load_chats,
+    "locomo": _load_locomo,
+    "msc": _load_msc,
+    "dmr": _load_dmr,
+    "opener": _load_openers,
+    "nested_kv": _load_nested_kv,
+    "document_qa": _load_document_qa,
+    "babi": _load_babi,
+    "longmemeval": _load_longmemeval,
+    "page_cache": load_page_cache,
+}

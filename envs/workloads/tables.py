@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from envs.workloads.babi import told_episodes
 from envs.workloads.cache_tables import request_tables
 from envs.workloads.chat import ChatParams, generate_chats
 from envs.workloads.document_qa import load_document_qa
-from envs.workloads.episodes import sample_episodes
+from envs.workloads.episodes import sample_episodes, told_episodes
 from envs.workloads.loading import load_workload
 from envs.workloads.nested_kv import generate_nested_kv, whole_documents
 from envs.workloads.page_cache import halves, whole_streams
@@ -160,7 +159,7 @@ def _episodes(
 ) -> tuple[Episode, ...]:
     if config.name in ("nested_kv", "document_qa"):
         return whole_documents(documents)
-    if config.name in ("babi", "longmemeval"):
+    if config.name in ("babi", "dmr", "opener", "longmemeval"):
         return told_episodes(documents)
     return sample_episodes(
         documents,

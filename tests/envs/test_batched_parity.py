@@ -37,7 +37,7 @@ MOST_EVENTS = 20
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = (
     *("locomo", "locomo_end", "locomo_tokens", "locomo_small"),
-    *("longmemeval", "hotpotqa", "musique", "babi"),
+    *("longmemeval", "hotpotqa", "musique", "babi", "msc", "dmr", "opener"),
 )
 PLAYERS = ("legal", "anything", "busy", "store_and_retrieve", "yield")
 WORDS = [f"{first}{rest}" for first in "bcdfg" for rest in ("al", "em", "in", "or", "us")]

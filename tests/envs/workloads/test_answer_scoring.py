@@ -8,11 +8,13 @@ from envs.workloads.answer_scoring import (
     AnswerScores,
     babi_exact,
     best_subspan_em,
+    contains_answer,
     exact_match,
     hotpot_answer,
     joint_scores,
     musique_answer,
     normalize_answer,
+    rouge_l_recall,
     score_answer,
     support_scores,
     token_scores,
@@ -164,12 +166,52 @@ def test_babi_is_exact(prediction: str, answer: str, score: float) -> None:
     assert babi_exact(prediction, [answer]) == score
 
 
+# ---------------------------------------------------------------------- Deep Memory Retrieval
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "score"),
+    [
+        # Words of the answer in order: three, goats; "I" and "keep" are not in it in that place.
+        ("Well, three small goats, as I said.", ["I keep three goats"], 2 / 4),
+        ("goats three", ["three goats"], 1 / 2),
+        ("THREE goats!", ["Three, goats."], 1.0),
+        ("a b a c a", ["a a a b"], 3 / 4),  # a a a; or a a b would end too early
+        ("It's a 12-minute walk", ["it s 12 minute"], 1.0),  # runs of letters and digits
+        ("bread", ["goats", "rye bread"], 1 / 2),  # the best answer
+        ("", ["goats"], 0.0),
+        ("goats", ["!"], 0.0),
+        ("goats", [], 0.0),
+    ],
+)
+def test_rouge_l_recall(prediction: str, answers: list[str], score: float) -> None:
+    assert rouge_l_recall(prediction, answers) == score
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answers", "score"),
+    [
+        ("You told me of the three goats.", ["Three goats!"], 1.0),
+        ("Three of my goats", ["three goats"], 0.0),  # not one after the other
+        ("nothing at all", ["No"], 0.0),  # whole words
+        ("No, never.", ["no"], 1.0),
+        ("bread", ["goats", "Bread!"], 1.0),
+        ("anything", ["The"], 0.0),
+        ("anything", [], 0.0),
+    ],
+)
+def test_containment(prediction: str, answers: list[str], score: float) -> None:
+    assert contains_answer(prediction, answers) == score
+
+
 def test_each_data_set_has_its_measures() -> None:
     assert score_answer("nq", "Oslo it is", ["Oslo"]) == {"best_subspan_em": 1.0}
     for dataset in ("hotpotqa", "2wiki", "musique", "generated", "chat"):
         scores = score_answer(dataset, "Oslo city", ["Oslo"])
         assert scores == {"em": 0.0, "f1": pytest.approx(2 / 3)}
     assert score_answer("babi", "Oslo", ["oslo"]) == {"em": 1.0}
+    dmr = score_answer("dmr", "It was Oslo, I think.", ["We went to Oslo."])
+    assert dmr == {"rouge_l_recall": 1 / 4, "contains": 0.0}
     assert score_answer("nq", "Oslo", []) == {"best_subspan_em": None}
     assert score_answer("hotpotqa", "Oslo", []) == {"em": None, "f1": None}
     with pytest.raises(ValueError, match=r"one of chat, nq, hotpotqa.*got 'squad'"):

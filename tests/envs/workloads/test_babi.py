@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from qa_fixtures import recorded_files, write
 
-from envs.workloads.babi import NAMES, file_names, load_babi, told_episodes
+from envs.workloads.babi import NAMES, file_names, load_babi
+from envs.workloads.episodes import told_episodes
 from envs.workloads.files import DataFileMissingError, DataFormatError
 from envs.workloads.loading import load_workload
 from envs.workloads.tables import split_tables
 from memrl.document_config import BabiConfig
-from memrl.documents import Document, Page, Query, Workload
+from memrl.documents import Document, Workload
 from memrl.memory.embedders import HashingEmbedder
 from memrl.table import Event
 from memrl.table_build import build_table, fit_lexical_statistics
@@ -70,12 +71,6 @@ def test_episodes_follow_the_story(tmp_path: Path) -> None:
     table = build_table(documents, episodes, HashingEmbedder(16), statistics, name="babi")
     page, query = int(Event.MESSAGE), int(Event.QUERY)
     assert table.event_kind[1].tolist() == [page, page, query, page, query, query]
-
-
-def test_a_question_that_does_not_say_when_it_is_asked_is_refused() -> None:
-    document = Document("d", (Page("a"),), (Query("q?", (0,)),))
-    with pytest.raises(ValueError, match="Query 0 of document 'd' does not say when"):
-        told_episodes([document])
 
 
 def test_stories_are_read_up_to_a_number(tmp_path: Path) -> None:
