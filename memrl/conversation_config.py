@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from memrl.config_checks import at_least
 
@@ -33,9 +34,12 @@ class OpenerConfig:
 
     Attributes:
         sessions: sessions that are told before the next one is to be opened, 1 to 4.
+        about: whose persona the opener is to draw on: that of the one who is spoken to (speaker 2),
+            or of both.
     """
 
     sessions: int = 3
+    about: Literal["addressee", "both"] = "addressee"
 
     def __post_init__(self) -> None:
         """Refuse sessions that the data set does not have."""

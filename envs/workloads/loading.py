@@ -90,6 +90,7 @@ def _load_openers(config: WorkloadConfig) -> Workload:
     return load_openers(
         config.data_dir,
         sessions=config.opener.sessions,
+        about=config.opener.about,
         conversations_per_part=config.msc.conversations_per_part,
     )
 

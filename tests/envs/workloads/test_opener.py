@@ -32,11 +32,22 @@ def test_sessions_are_told_and_the_next_one_is_to_be_opened(tmp_path: Path) -> N
     assert opener.answers == ("The goat came back!",)
     assert (opener.category, opener.asked_after) == ("opener", 9)
     # What the later session tells is neither told nor needed.
-    assert opener.needs == (0, 1, 5, 6, 8)
-    assert [note.needs for note in notes] == [(0,), (1, 8), (5,), (6,)]
+    assert opener.needs == (1, 5)
+    assert [note.needs for note in notes] == [(1,), (5,)]
     assert {(note.category, note.asked_after) for note in notes} == {(NOTE, None)}
     assert (test.document_id, test.is_test) == ("test_0", True)
     assert (workload.name, document.document_id) == ("opener", "valid_0")
+
+
+def test_the_personas_of_both_may_count(tmp_path: Path) -> None:
+    write_msc(tmp_path)
+    opener, *notes = load_openers(tmp_path, sessions=3, about="both").documents[0].queries
+    assert opener.needs == (0, 1, 5, 6, 8)
+    assert [note.needs for note in notes] == [(0,), (1, 8), (5,), (6,)]
+    config = WorkloadConfig(
+        name="opener", data_dir=str(tmp_path), opener=OpenerConfig(about="both")
+    )
+    assert load_workload(config).documents[0].queries[0].needs == opener.needs
 
 
 def test_after_the_last_session_the_human_opener_is_what_was_written_for_it(
@@ -89,9 +100,7 @@ def test_an_episode_asks_for_the_opener_alone(tmp_path: Path) -> None:
     assert table.event_kind.tolist() == [[page] * 6 + [query]]
     assert table.text.queries[0] == QUESTION
     assert table.text.answers[0] == ["One goat ran away to the hill."]
-    assert persona_lines_of(table, 0) == (
-        *("I keep three goats.", "I bake rye bread.", "I bought an oven in Ulm."),
-    )
+    assert persona_lines_of(table, 0) == (*("I bake rye bread.", "I bought an oven in Ulm."),)
 
 
 def test_a_conversation_of_which_nothing_was_noted_is_left_out(tmp_path: Path) -> None:
@@ -162,6 +171,6 @@ def test_the_whole_data_set(data_dir: Path) -> None:
     assert all(len(document.queries[0].answers) == 1 for document in workload.documents)
     needed = [len(document.queries[0].needs) for document in workload.documents]
     pages = [len(document.pages) for document in workload.documents]
-    assert (round(np.mean(needed)), round(np.mean(pages))) == (25, 38)
+    assert (round(np.mean(needed)), round(np.mean(pages))) == (13, 38)
     assert WRITTEN not in workload.repairs
     assert load_openers(data_dir, sessions=4).repairs[WRITTEN] == 735
