@@ -16,9 +16,11 @@ import numpy as np
 
 from envs.workloads import (
     babi,
+    dmr,
     hotpotqa,
     locomo,
     longmemeval,
+    msc,
     musique,
     natural_questions,
     nested_kv,
@@ -106,38 +108,18 @@ _LOCOMO = (Part("", locomo.SOURCE, (locomo.FILE_NAMES,), locomo.load_locomo),)
 _MSC = (
     Part(
         "",
-        DataSource(
-            folder="msc",
-            published="ParlAI's downloads (msc_v0.1.tar.gz, task msc)",
-            licence="no licence of its own (ParlAI, which published it, is MIT)",
-        ),
+        msc.SOURCE,
         tuple(
             (f"{name}.gz", name)
             for session in range(1, 5)
             for part in ("valid", "test")
             for name in [f"msc_personasummary/session_{session}/{part}.txt"]
         ),
-        None,
+        msc.load_msc,
     ),
 )
 
-_DMR = (
-    Part(
-        "",
-        DataSource(
-            folder="dmr",
-            published="the Hugging Face hub, MemGPT/MSC-Self-Instruct (msc_self_instruct.jsonl)",
-            licence="Apache-2.0 (its dialogues are Multi-Session Chat's)",
-        ),
-        (
-            (
-                *("msc_self_instruct.jsonl", "msc_self_instruct.jsonl.gz"),
-                "msc_self_instruct_reconstructed.jsonl.gz",
-            ),
-        ),
-        None,
-    ),
-)
+_DMR = (Part("", dmr.SOURCE, (dmr.FILE_NAMES,), dmr.load_dmr),)
 
 _LONGMEMEVAL = tuple(
     Part(name, longmemeval.SOURCE, (names,), partial(_load_longmemeval, layout=name))

@@ -31,10 +31,11 @@ from envs.workloads.files import (
     DataFormatError,
     DataSource,
     find_data_file,
+    provenance_of,
     read_json_lines,
-    recorded_sha256,
 )
 from envs.workloads.msc import SPEAKERS, conversation_pages, note_queries
+from envs.workloads.msc_records import SOURCE as MSC
 from envs.workloads.msc_records import (
     Conversation,
     Session,
@@ -59,12 +60,6 @@ FILE_NAMES = (
 LEAST_COVERAGE = 0.5
 """Share of the answer's content words that a turn must hold to be its evidence."""
 
-_KNOWN = frozenset(
-    {
-        "d3dbea36848b41dc46c0f1548d0ebf74eeaf6390d6f3fe9318e8480dc984495e",
-        "1c900772a3b6773ef6a92197daa4c5d418ad2fb797ab1972cd56f521bfc9f196",
-    }
-)
 # Words of an answer that speak of the chat instead of its content.
 _TELLING = frozenset(analyze("say says said tell told talked mention mentioned remember yes yeah"))
 _OF_ASKER = re.compile(r"\b(?:I|[Mm]y|[Mm]ine)\b")
@@ -96,13 +91,13 @@ def load_dmr(data_dir: str | Path | None = None, *, persona_labels: bool = False
     """
     path = find_data_file(data_dir, SOURCE, FILE_NAMES)
     repairs: Counter[str] = Counter()
-    files = {path.name: recorded_sha256(path, _KNOWN, repairs)}
+    provenance = provenance_of(SOURCE, [path])
     labelled: dict[str, Conversation] = {}
     if persona_labels:
         # What is mended there is reported where that data set is loaded by itself.
         conversations, msc_files = read_conversations(data_dir, None, Counter())
         labelled = {own.conversation_id: own for own in conversations}
-        files |= msc_files
+        provenance["labels"] = provenance_of(MSC, msc_files)
     documents: dict[str, Document] = {}
     for number, value in enumerate(read_json_lines(path, repairs)):
         document = _read_record(fields_of(value), number, labelled, repairs)
@@ -114,9 +109,8 @@ def load_dmr(data_dir: str | Path | None = None, *, persona_labels: bool = False
         raise DataFormatError(
             f"{path} holds no conversation with a question: fetch it again from {SOURCE.published}."
         )
-    where = {"published": SOURCE.published, "licence": SOURCE.licence}
     counts = {what: count for what, count in sorted(repairs.items()) if count}
-    return Workload("dmr", tuple(documents.values()), {"files": files, **where}, counts)
+    return Workload("dmr", tuple(documents.values()), provenance, counts)
 
 
 def _read_record(

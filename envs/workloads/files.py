@@ -189,8 +189,8 @@ def _name_below(folder: str, path: PurePath) -> str:
 
 
 def unknown_files(provenance: Mapping[str, object]) -> list[str]:
-    """Names of the files in a provenance that are of an unknown version."""
-    files = provenance.get("files")
-    if not isinstance(files, Mapping):
-        return []
-    return [name for name, own in files.items() if own["version"] == "unknown"]
+    """Names of the files in a provenance, or in one within it, that are of an unknown version."""
+    parts = [provenance, *(own for own in provenance.values() if isinstance(own, Mapping))]
+    files = [own["files"] for own in parts if isinstance(own.get("files"), Mapping)]
+    pairs = [pair for own in files for pair in own.items()]
+    return [name for name, own in pairs if own["version"] == "unknown"]

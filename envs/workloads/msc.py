@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from envs.workloads.files import provenance_of
 from envs.workloads.msc_records import SOURCE, Session, read_conversations
 from memrl.documents import Document, Page, Query, Workload
 
@@ -65,9 +66,8 @@ def load_msc(
         )
         for own in conversations
     )
-    where = {"published": SOURCE.published, "licence": SOURCE.licence}
     counts = {what: count for what, count in sorted(repairs.items()) if count}
-    return Workload("msc", documents, {"files": files, **where}, counts)
+    return Workload("msc", documents, provenance_of(SOURCE, files), counts)
 
 
 def conversation_pages(

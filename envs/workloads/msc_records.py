@@ -31,7 +31,6 @@ from envs.workloads.files import (
     DataFileMissingError,
     DataFormatError,
     DataSource,
-    file_sha256,
     find_data_file,
     read_json_lines,
 )
@@ -92,7 +91,7 @@ class Conversation:
 
 def read_conversations(
     data_dir: str | Path | None, most: int | None, repairs: Counter[str]
-) -> tuple[list[Conversation], dict[str, str]]:
+) -> tuple[list[Conversation], list[Path]]:
     """Reads the conversations of both parts.
 
     Args:
@@ -101,15 +100,14 @@ def read_conversations(
         repairs: counts of what was mended or dropped; added to.
 
     Returns:
-        The conversations, the parts in the order of `PARTS`; and the sha256 of each file by its
-        name below `msc/`.
+        The conversations, the parts in the order of `PARTS`; and the files that were read.
 
     Raises:
         DataFileMissingError: a session of the first four is in no file (a `FileNotFoundError`).
         DataFormatError: a file is damaged, or holds no conversation.
     """
     conversations: list[Conversation] = []
-    files: dict[str, str] = {}
+    files: list[Path] = []
     known: set[str] = set()
     for part in PARTS:
         read = _read_part(data_dir, part, repairs, files)
@@ -123,9 +121,9 @@ def read_conversations(
 
 
 def _read_part(
-    data_dir: str | Path | None, part: str, repairs: Counter[str], files: dict[str, str]
+    data_dir: str | Path | None, part: str, repairs: Counter[str], files: list[Path]
 ) -> dict[str, tuple[Session, ...]]:
-    """Sessions of the conversations of a part, by their id; their files' sha256 go to `files`."""
+    """Sessions of the conversations of a part, by their id; their files go to `files`."""
     missing: dict[int, DataFileMissingError] = {}
 
     def find(layout: str, number: int) -> Path | None:
@@ -135,7 +133,7 @@ def _read_part(
         except DataFileMissingError as error:
             missing.setdefault(number, error)
             return None
-        files[f"{layout}/session_{number}/{path.name}"] = file_sha256(path)
+        files.append(path)
         return path
 
     summaries = {

@@ -8,6 +8,7 @@
 | musique | `em`, `f1` | the same, but for `support_f1`, which is its own |
 | nested_kv | `exact_value`, `unofficial_contained_value` | - |
 | babi | `em` | - |
+| dmr | `rouge_l_recall`, `contains` | - |
 | longmemeval | `unofficial_contains`, `unofficial_token_f1` | - |
 | chat, generated | `em`, `f1`, as HotpotQA | as HotpotQA |
 

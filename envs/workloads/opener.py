@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from envs.workloads.files import provenance_of
 from envs.workloads.msc import SOURCE, SPEAKERS, conversation_pages, note_queries
 from envs.workloads.msc_records import Conversation, Session, read_conversations
 from memrl.documents import Document, Query, Workload
@@ -65,9 +66,8 @@ def load_openers(
     long = [own for own in conversations if len(own.sessions) >= sessions]
     repairs["conversations with too few sessions dropped"] += len(conversations) - len(long)
     documents = tuple(_document(own, sessions, about == "both", repairs) for own in long)
-    where = {"published": SOURCE.published, "licence": SOURCE.licence}
     counts = {what: count for what, count in sorted(repairs.items()) if count}
-    return Workload("opener", documents, {"files": files, **where}, counts)
+    return Workload("opener", documents, provenance_of(SOURCE, files), counts)
 
 
 def _document(
