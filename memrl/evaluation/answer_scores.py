@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from memrl.documents import Query
 from memrl.evaluation import stats
 
 ALL = "all"
@@ -23,6 +24,21 @@ COLUMNS = (
     "mean of clusters",
     "95 % interval, or clusters",
 )
+
+
+class ScoreAnswer(Protocol):
+    """Scores an answer by the workload's own measures; programs hand it in."""
+
+    def __call__(
+        self, workload: str, query: Query, prediction: str, *, support: Sequence[int] | None = None
+    ) -> Mapping[str, float | None]:
+        """Scores in [0, 1] by measure, None where one is not defined for the question.
+
+        Args:
+            workload: its name. query: the question. prediction: what was answered.
+            support: pages that were read, numbered as `query.needs` is; None for unknown ones.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)

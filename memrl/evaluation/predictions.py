@@ -7,28 +7,18 @@ read or cited for it, `page_ids` (`Page.source_id` of each).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from memrl.documents import Document, Query, Workload
+from memrl.documents import Document, Workload
 from memrl.errors import MemrlError
-from memrl.evaluation.answer_scores import ScoredAnswer
+from memrl.evaluation.answer_scores import ScoreAnswer, ScoredAnswer
 
 
 class PredictionError(MemrlError):
     """A file of answers is damaged, or belongs to another workload."""
-
-
-class ScoreAnswer(Protocol):
-    """Scores an answer; see `envs.workloads.official.official_scores`."""
-
-    def __call__(
-        self, workload: str, query: Query, prediction: str, *, support: Sequence[int] | None = None
-    ) -> Mapping[str, float | None]:
-        """Measures by name; None where one is not defined for the question."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,16 @@ measures belong to the workloads; and, on top, by a model as the judge, if one i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from memrl.documents import Query
 from memrl.episode_log import REWARD_TERMS, AnsweredQuery, EpisodeLog
 from memrl.evaluation import stats
+from memrl.evaluation.answer_scores import ScoreAnswer
 from memrl.evaluation.contexts import Asked, table_query
 from memrl.evaluation.play import EpisodeRecord, record_of
 from memrl.evaluation.readers import Answer
@@ -27,21 +28,6 @@ from memrl.table import EpisodeTable
 
 JUDGED = "judge"
 """Name of the judge's measure."""
-
-
-class ScoreAnswer(Protocol):
-    """Scores an answer by the workload's own measures; programs hand it in."""
-
-    def __call__(
-        self, workload: str, query: Query, prediction: str, *, support: Sequence[int] | None = None
-    ) -> Mapping[str, float | None]:
-        """Scores in [0, 1] by measure, None where one is not defined for the question.
-
-        Args:
-            workload: its name. query: the question. prediction: what was answered.
-            support: pages that were read, numbered as `query.needs` is; None for unknown ones.
-        """
-        ...
 
 
 @dataclass(frozen=True)
