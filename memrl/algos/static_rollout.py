@@ -96,9 +96,11 @@ class StaticRollouts:
         self._drawn = torch.zeros(rows, dtype=torch.int64, device=device)
         self._now = torch.zeros(rows, dtype=torch.int64, device=device)
         self._buffer_bytes = 0.0
-        # A guess to begin with: one decision an event; more is made room for when it is needed.
-        num_steps = CHECK_EVERY * math.ceil(int(group.table.episode_num_events.max()) / CHECK_EVERY)
-        self._allocate(num_steps, {"pressure": rows * num_steps, "query": rows * num_steps // 4})
+        # A guess to begin with: as many decisions at queries as pages that arrive, which is what a
+        # policy plays that has learned nothing. More is made room for when it is needed, but then
+        # all that has been compiled for these shapes is compiled again.
+        events = CHECK_EVERY * math.ceil(int(group.table.episode_num_events.max()) / CHECK_EVERY)
+        self._allocate(2 * events, {"pressure": rows * events, "query": rows * events})
 
     @property
     def tier(self) -> Tier:
