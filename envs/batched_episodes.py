@@ -58,7 +58,7 @@ class EpisodeRows:
         options: options; fractions are resolved by this table unless they are resolved already.
         num_envs: B.
         device: where the tensors live.
-        rounds: see `envs.batched_process.BatchedProcess`.
+        rounds, max_searches: see `envs.batched_process.BatchedProcess`.
         compact: see `memrl.observation.observe`.
 
     Raises:
@@ -77,6 +77,7 @@ class EpisodeRows:
         device: torch.device | str = "cpu",
         rounds: int | None = None,
         *,
+        max_searches: int | None = None,
         compact: bool = False,
     ) -> None:
         if num_envs < 1:
@@ -96,7 +97,7 @@ class EpisodeRows:
         self._timetable = QueryTimetable.from_table(table, self.device)
         with naming_what_fits(self.device, num_envs, self._prospect):
             self._process = BatchedProcess(
-                table, self._tensors, options, num_envs, self.device, rounds
+                table, self._tensors, options, num_envs, self.device, rounds, max_searches
             )
         self.layout = self._process.layout
         decoded = [self.layout.decode(action) for action in range(self.layout.num_actions)]

@@ -1,13 +1,15 @@
 """`FixedShapePaging`: a step without a look at the host, for compilers and captured graphs.
 
 Everything is computed for all rows and written where it is meant; a step plays at most `rounds`
-rounds of forced moves. A row that has then no decision yet *waits*: its action of the next step is
-ignored, its forced moves go on, and what it has earned is paid when it reaches a decision or its
-episode ends. Decision by decision, a row's episode is the same as in `BatchedPaging`, for any
-number of rounds.
+rounds of forced moves and makes at most `max_searches` searches. A row that has then no decision
+yet *waits*: its action of the next step is ignored, its forced moves go on, and what it has earned
+is paid when it reaches a decision or its episode ends. Decision by decision, a row's episode is the
+same as in `BatchedPaging`, for any number of rounds and of searches.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -20,6 +22,10 @@ from memrl.episode_log import REWARD_TERMS
 from memrl.options import PagingOptions
 from memrl.table import EpisodeTable
 
+# In a step of generated chats one row in fourteen searches if it only yields, and three in ten
+# under random legal play.
+_ROWS_PER_SEARCH = 4
+
 
 class FixedShapePaging(EpisodeRows):
     """B rows that begin the next episode by themselves, if they are told which.
@@ -27,6 +33,8 @@ class FixedShapePaging(EpisodeRows):
     Args:
         table, options, num_envs, device, compact: see `EpisodeRows`.
         rounds: most rounds of forced moves in a step; 1 or more.
+        max_searches: most searches in a step, 1 or more, because they cost the most; a row that is
+            to search waits for its turn. None for a quarter of the rows.
         draws: say what each row plays next; None lets rows that have ended stay so.
     """
 
@@ -38,12 +46,18 @@ class FixedShapePaging(EpisodeRows):
         device: torch.device | str = "cpu",
         *,
         rounds: int = 2,
+        max_searches: int | None = None,
         draws: EpisodeDraws | None = None,
         compact: bool = False,
     ) -> None:
         if rounds < 1:
             raise ValueError(f"rounds must be 1 or more, got {rounds}.")
-        super().__init__(table, options, num_envs, device, rounds, compact=compact)
+        if max_searches is not None and max_searches < 1:
+            raise ValueError(f"max_searches must be 1 or more, got {max_searches}.")
+        most = min(max_searches or math.ceil(num_envs / _ROWS_PER_SEARCH), num_envs)
+        super().__init__(
+            table, options, num_envs, device, rounds, max_searches=most, compact=compact
+        )
         self._draws = draws
         self._all = torch.arange(num_envs, device=self.device)
         # The clock at the row's latest decision, -1 before the first one of its episode.
@@ -89,7 +103,7 @@ class FixedShapePaging(EpisodeRows):
             self._argument_of[action],
             plays,
             illegal,
-            waiting=~plays & ~batch.due & ~batch.ended,
+            waiting=~plays & ~batch.due & ~batch.ended & ~batch.to_search,
             between=self._begin_next,
         )
         # What was earned before the first decision is paid with it, as in the other environments.
@@ -127,7 +141,7 @@ class FixedShapePaging(EpisodeRows):
 
     def state(self) -> list[Tensor]:
         """Every tensor that `advance` changes; none of them is ever replaced by another."""
-        own = [self._terminated, self._paid, self._elapsed]
+        own = [self._terminated, self._paid, self._elapsed, self._process.first_to_search]
         if self._draws is not None:
             own.append(self._draws.count)
         return [*own, *(tensor for tensor, _ in self._row_tensors().values())]

@@ -169,11 +169,11 @@ def next_event(
     clock, none = batch.clock[index] + 1 - ends, torch.zeros_like(ends)
     arrived, asked = batch.pages_arrived[index] + arrives, batch.queries_asked[index] + asks
     spent = ends * options.operation_budget
-    # The order of the first eight `counters`; hits and result page are those of no search.
+    # The order of the first eight `counters` and five `flags`; there are no hits of a search yet.
     counters = torch.stack([clock, arrived, asked, spent, number, number, none, none])
     rows.write_block(batch.counters[:8], counters)
     flags = torch.stack([asks, asks, ends, none, none]).bool()
-    rows.write_block(batch.flags, flags)
+    rows.write_block(batch.flags[:5], flags)
     rows.write_block(batch.slots, torch.stack([page, size, none, clock, clock, none]), -1)
     rows.write(batch.slot_retrieved, False)
     return flags[0]

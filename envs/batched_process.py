@@ -43,6 +43,8 @@ class BatchedProcess:
         rounds: None plays forced moves until every row has a decision or has ended, which asks the
             device each time whether any is left. A number plays at most so many a call, in fixed
             shapes and without asking; what is left comes with the next call.
+        max_searches: with `rounds`, searches of a call, because they cost the most; the others are
+            made in the next ones, and nothing is legal in their rows before. None for no limit.
 
     Attributes:
         batch: the state. log: what happened. mask: (B, A) bool, the legal actions.
@@ -56,12 +58,16 @@ class BatchedProcess:
         num_envs: int,
         device: torch.device,
         rounds: int | None = None,
+        max_searches: int | None = None,
     ) -> None:
         self.options = options
         self.layout = ActionLayout(options.num_rows, options.num_candidates)
         self._num_envs = num_envs
         self._device = device
         self._rounds = rounds
+        self._max_searches = max_searches
+        # Row that is the first to search; it moves on, so that no row is kept waiting for ever.
+        self.first_to_search = torch.zeros((), dtype=torch.int64, device=device)
         self._select = RowSelector(num_envs, rounds is not None, device)
         self._tensors = tensors
         self._events = EventTensors.from_table(table, options, device)
@@ -251,8 +257,7 @@ class BatchedProcess:
                 between()
             rounds += 1
             if rounds == self._rounds or (self._rounds is None and not self._goes_on(yields)):
-                self._search(asked, searches)  # what has to be staged is staged at once
-                yields = self._forced(asked | searches)
+                yields = self._forced(self._search(asked, searches))
                 asked = searches = self._none
                 if self._rounds is not None or not yields.any():
                     return
@@ -315,14 +320,39 @@ class BatchedProcess:
         asks = moves.next_event(self.batch, rows, self._events, self.options)
         return rows.mask(self._num_envs, asks)
 
-    def _search(self, asked: Tensor, refocused: Tensor) -> None:
-        """Open the queries that have just been asked, and stage for them and for a new focus."""
-        opens, rows = self._select(asked), self._select(asked | refocused)
+    def _search(self, asked: Tensor, refocused: Tensor) -> Tensor:
+        """Open the queries that have just been asked; stage for them and for a new focus.
+
+        Returns:
+            (B,) bool, rows for which something has been staged.
+        """
+        batch = self.batch
+        opens, wanted = self._select(asked), asked | refocused
         if not opens.is_empty:
-            queries.open_query(self.batch, self.log, opens, self._events)
+            queries.open_query(batch, self.log, opens, self._events)
+        if self._max_searches is None:
+            rows, is_new = self._select(wanted), asked
+        else:
+            batch.to_search.logical_or_(wanted)
+            batch.to_search_new.logical_or_(asked)
+            rows, is_new, wanted = self._whose_turn_it_is()
         if not rows.is_empty:
-            is_new = asked[rows.index]
-            queries.search(self.batch, rows, is_new, self._tensors, self.options)
+            queries.search(batch, rows, is_new[rows.index], self._tensors, self.options)
+        return wanted
+
+    def _whose_turn_it_is(self) -> tuple[Rows, Tensor, Tensor]:
+        """Take the next rows that are to search: they, (B,) bool whose query is new, (B,) bool."""
+        batch, num_envs = self.batch, self._num_envs
+        assert self._max_searches is not None
+        place = (torch.arange(num_envs, device=self._device) - self.first_to_search) % num_envs
+        order = torch.where(batch.to_search, place, place + num_envs).argsort()
+        index = order[: self._max_searches]
+        is_new, valid = batch.to_search_new.clone(), batch.to_search[index]
+        taken = torch.zeros_like(is_new).index_put((index,), valid)
+        batch.to_search.logical_and_(~taken)
+        batch.to_search_new.logical_and_(~taken)
+        self.first_to_search.add_(self._max_searches).remainder_(num_envs)
+        return Rows(index, valid), is_new, taken
 
     def _forced(self, changed: Tensor) -> Tensor:
         """Show candidates and note what is legal; (B,) bool, rows that can do nothing but YIELD."""
@@ -335,6 +365,8 @@ class BatchedProcess:
             queries.show_candidates(batch, at_query, self._events, self.options)
         if 2 * len(rows.index) > self._num_envs:  # to copy the rows would cost more than it saves
             self.mask.copy_(action_mask(batch.paging_state(), self.options))
+            if self._max_searches is not None:
+                self.mask[:, 1:] &= ~batch.to_search[:, None]
             has_choice = self.has_choice[rows.index]
         else:
             mask = action_mask(batch.paging_state(rows.index), self.options)

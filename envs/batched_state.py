@@ -52,8 +52,10 @@ class EpisodeBatch:
             `num_hits`, the length of the present ranking; `result_page`, which K of it are shown;
             `pages_in` and `stores`, pages brought into main context and stored so far (those
             preloaded are not among them); `unpaid_hits`, requests that main context met.
-        flags: (5, B) bool: `ended`, the last event has been dealt with; `due`, the next event
-            is to happen before anything else; and more.
+        flags: (7, B) bool: `ended`, the last event has been dealt with; `due`, the next event
+            is to happen before anything else; `to_search`, the focus has not been searched from yet
+            and nothing is legal before that, `to_search_new` where its query is a new one; and
+            more.
         slots: (6, B, N) `slot_page` ... `slot_uses`. slot_retrieved: (B, N) bool.
         candidate_page, candidate_size: (B, K).
         needs: (B, R) what the query at hand needs, pages of the window, -1 padded. was_absent: (B,
@@ -91,6 +93,8 @@ class EpisodeBatch:
     ended: Tensor = _part("flags", 2)
     more_candidates: Tensor = _part("flags", 3)
     due: Tensor = _part("flags", 4)
+    to_search: Tensor = _part("flags", 5)
+    to_search_new: Tensor = _part("flags", 6)
     slot_page: Tensor = _part("slots", 0)
     slot_size: Tensor = _part("slots", 1)
     slot_sequence: Tensor = _part("slots", 2)
@@ -116,7 +120,7 @@ class EpisodeBatch:
         limit = width if archival_capacity is None else min(archival_capacity, width)
         self.fixed = zeros(7, num_envs)
         self.counters = zeros(11, num_envs)
-        self.flags = zeros(5, num_envs, dtype=torch.bool)
+        self.flags = zeros(7, num_envs, dtype=torch.bool)
         self.slots = zeros(6, num_envs, num_rows)
         self.slot_retrieved = zeros(num_envs, num_rows, dtype=torch.bool)
         self.candidate_page = zeros(num_envs, num_candidates) + EMPTY
@@ -175,7 +179,7 @@ class EpisodeBatch:
             pick, pick_blocks = partial(_select, 0, rows), partial(_select, 1, rows)
         _, document, first_page, _, num_pages, *_ = pick_blocks(self.fixed)
         clock, arrived, asked, used, focus, *_ = pick_blocks(self.counters)
-        at_query, focus_is_query, _, more_candidates, _ = pick_blocks(self.flags)
+        at_query, focus_is_query, _, more_candidates, *_ = pick_blocks(self.flags)
         page, size, sequence, time_in, last_use, uses = pick_blocks(self.slots)
         return PagingState(
             document=document,

@@ -8,7 +8,8 @@ where they cannot be had. A captured step is a compiled one whose kernels are re
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import torch
@@ -76,30 +77,31 @@ class TieredStep:
     def _first(self) -> None:
         """Compile, perhaps capture, and make the step."""
         kept = [tensor.clone() for tensor in self._state()]
+        # Autograd remembers on which stream the gradient of a weight was first added up, and a
+        # capture on another one fails: so all tries are made where the capture will be.
+        side = torch.cuda.Stream() if self.tier == "cudagraph" else None  # type: ignore[no-untyped-call]
         try:
-            self._compiled()
+            with _on(side):
+                self._compiled()
         except (TorchDynamoException, InductorError) as error:
             self._restore(kept)
             self._fall_back(error)
             self._run()
             return
         self._run = self._compiled
-        if self.tier == "cudagraph":
+        if side is not None:
             self._restore(kept)
-            self._capture(kept)
+            self._capture(kept, side)
 
-    def _capture(self, kept: list[Tensor]) -> None:
+    def _capture(self, kept: list[Tensor], side: torch.cuda.Stream) -> None:
         """Replace the step by its graph, then make it once."""
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         graph = torch.cuda.CUDAGraph()
         try:
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
+            with _on(side):
                 for _ in range(WARM_UPS):
                     self._compiled()
-            torch.cuda.current_stream().wait_stream(side)
             # Of a table in shards, another thread may be making the next one ready meanwhile.
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
                 self._compiled()
         except RuntimeError as error:  # what CUDA and torch report of a failed capture
             self._restore(kept)
@@ -115,7 +117,8 @@ class TieredStep:
                 tensor.copy_(value)
 
     def _fall_back(self, error: Exception) -> None:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        reason = " ".join(lines[:2])  # the first one may do no more than name the compiler
         warnings.warn(
             f"tier={self.tier!r} cannot be had here ({reason}); it goes on eagerly, slower but "
             "with the same results.",
@@ -124,3 +127,15 @@ class TieredStep:
         )
         self.tier = "eager"
         self._run = self._eager
+
+
+@contextmanager
+def _on(stream: torch.cuda.Stream | None) -> Iterator[None]:
+    """Run on a stream, after what has been asked of the device before, and before what comes."""
+    if stream is None:
+        yield
+        return
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream().wait_stream(stream)

@@ -50,10 +50,17 @@ class Net:
 
 
 def static(
-    net: Net, *, victim_alone: bool = True, rounds: int = 2, tier: Tier = "eager", **more: Any
+    net: Net,
+    *,
+    victim_alone: bool = True,
+    rounds: int = 2,
+    max_searches: int | None = None,
+    tier: Tier = "eager",
+    **more: Any,
 ) -> StaticRollouts:
-    table = small_table(1)
-    group = FixedShapePaging(table, OPTIONS, len(EPISODES), CPU, rounds=rounds, draws=None)
+    group = FixedShapePaging(
+        small_table(1), OPTIONS, len(EPISODES), CPU, rounds=rounds, max_searches=max_searches
+    )
     return StaticRollouts(group, net, victim_alone=victim_alone, tier=tier, **more)
 
 
@@ -83,14 +90,14 @@ def by_decision(rollout: Rollout) -> list[list[tuple[Any, ...]]]:
 
 
 @pytest.mark.parametrize(
-    ("slot_pool", "victim_alone", "rounds"),
-    [(False, True, 1), (False, True, 3), (False, False, 2), (True, False, 2)],
+    ("slot_pool", "victim_alone", "rounds", "max_searches"),
+    [(False, True, 1, 1), (False, True, 3, 6), (False, False, 2, None), (True, False, 2, 4)],
 )
 def test_every_decision_is_that_of_the_eager_rollout(
-    slot_pool: bool, victim_alone: bool, rounds: int
+    slot_pool: bool, victim_alone: bool, rounds: int, max_searches: int | None
 ) -> None:
     net = Net(slot_pool)
-    rollouts = static(net, victim_alone=victim_alone, rounds=rounds)
+    rollouts = static(net, victim_alone=victim_alone, rounds=rounds, max_searches=max_searches)
     for seed in (3, 4):
         expected = by_decision(eager(net, seed, victim_alone=victim_alone))
         got = by_decision(rollouts.play(EPISODES, seed))

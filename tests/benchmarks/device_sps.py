@@ -1,8 +1,8 @@
 """How many steps a second fixed shapes play on a device: eager, compiled, captured.
 
     PYTHONPATH=.:tests python tests/benchmarks/device_sps.py [--device cuda] [--sizes 16384]
-        [--tiers compile cudagraph] [--views none compact full] [--rounds 2] [--play random]
-        [--steps 200] [--repeats 5] [--profile] [--json FILE]
+        [--tiers compile cudagraph] [--views none compact full] [--rounds 2] [--searches 0.4]
+        [--play random] [--steps 200] [--repeats 5] [--profile] [--json FILE]
 
 The workload of `env_sps.py`. A step is one row in one call, a decision a row that had a choice in
 it. Rows begin the next episode by themselves. Random legal play, or what an untrained `SetNetwork`
@@ -15,6 +15,7 @@ first step of an arm compiles it. Nothing is asserted about time.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -46,6 +47,7 @@ class Player:
     Args:
         table: the workload. num_envs: B. device: of the rows. tier: a resolved one.
         view: "none", "compact" or "full". rounds: see `FixedShapePaging`.
+        searches: most of them in a step, a share of the rows.
         network: plays, with full observations; None for random legal play.
     """
 
@@ -58,6 +60,7 @@ class Player:
         *,
         view: str,
         rounds: int,
+        searches: float,
         network: SetNetwork | None,
     ) -> None:
         draws = EpisodeDraws(num_envs, 1, table.num_episodes, device)
@@ -67,6 +70,7 @@ class Player:
             num_envs,
             device,
             rounds=rounds,
+            max_searches=math.ceil(searches * num_envs),
             draws=draws,
             compact=view == "compact",
         )
@@ -169,7 +173,14 @@ def make_arms(table: EpisodeTable, arguments: argparse.Namespace) -> list[Arm]:
 
     def arm(size: int, view: str, tier: Tier) -> Arm:
         player = Player(
-            table, size, device, tier, view=view, rounds=arguments.rounds, network=network()
+            table,
+            size,
+            device,
+            tier,
+            view=view,
+            rounds=arguments.rounds,
+            searches=arguments.searches,
+            network=network(),
         )
         return Arm(view, size, player, device)
 
@@ -230,6 +241,7 @@ def main() -> None:
     parser.add_argument("--play", choices=("random", "network"), default="random")
     parser.add_argument("--hidden", type=int, default=32, help="width of the network that plays")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--searches", type=float, default=0.4, help="share of rows, at most")
     parser.add_argument("--steps", type=int, default=200, help="per arm and repeat")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--profile", action="store_true", help="list the kernels of each arm")
