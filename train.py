@@ -41,9 +41,9 @@ from memrl.documents import Workload
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.cache_lineup import cache_lines
+from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena, Line, MakeGroup
 from memrl.evaluation.retrieval import ranking_recall
-from memrl.evaluation.summary import Entry
 from memrl.groups import FixedShapeGroup, PagingGroup
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.launch import joined, pick_device, rank_label

@@ -24,8 +24,9 @@ from memrl.algos.shares import Share
 from memrl.best import BestSoFar
 from memrl.checkpoint import under
 from memrl.config import RunConfig
-from memrl.evaluation import lineup, summary
+from memrl.evaluation import lineup
 from memrl.evaluation.lineup import Arena
+from memrl.evaluation.play import mean_reward_per_question
 from memrl.groups import FixedShapeGroup, PagingGroup
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.policies.base import Contestant
@@ -279,7 +280,7 @@ def improve(
 
 def _mean_reward(arena: Arena, contestant: Contestant) -> float:
     (records,) = arena.play([contestant])
-    return summary.mean_reward_per_question(records)
+    return mean_reward_per_question(records)
 
 
 def _evaluate(
@@ -302,11 +303,11 @@ def _evaluate(
     curve = {}
     if test is not None:
         (tested,) = test.play([Contestant(name, learner.policy)])
-        curve["test/reward_per_question"] = summary.mean_reward_per_question(tested)
+        curve["test/reward_per_question"] = mean_reward_per_question(tested)
     return curve | {
-        "eval/reward_per_question": summary.mean_reward_per_question(greedy),
-        "eval/reward_per_question_sampled": summary.mean_reward_per_question(sampled),
-        "train/reward_per_question": summary.mean_reward_per_question(trained),
+        "eval/reward_per_question": mean_reward_per_question(greedy),
+        "eval/reward_per_question_sampled": mean_reward_per_question(sampled),
+        "train/reward_per_question": mean_reward_per_question(trained),
     }
 
 

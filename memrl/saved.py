@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from memrl.checkpoint import CheckpointError, load_checkpoint, load_module
 from memrl.config import RunConfig, parse_config
+from memrl.policies.base import Contestant
 from memrl.policies.network import GreedyGain, SetNetwork
 from memrl.policies.prior import PageScorer
 from memrl.run_checkpoint import POLICY_GRADIENT
@@ -26,6 +28,7 @@ class SavedRun:
         policy_gradient: the same for its policy gradient, if the run learned by one.
         scorer: the page scorer of its training documents.
         settings: name of a contestant -> what was chosen for it on validation.
+        validation: name of a contestant -> its reward per question there.
     """
 
     config: RunConfig
@@ -33,6 +36,22 @@ class SavedRun:
     policy_gradient: GreedyGain | None
     scorer: PageScorer
     settings: dict[str, dict[str, Any]]
+    validation: dict[str, float | None]
+
+    def chosen(self, line: Sequence[Contestant]) -> Contestant:
+        """The contestant of a line that the run chose on its validation, with its score there.
+
+        Raises:
+            CheckpointError: if the line does not hold what was chosen.
+        """
+        name, settings = line[0].name, self.settings.get(line[0].name, {})
+        same = [one for one in line if dict(one.settings) == settings]
+        if not same:
+            raise CheckpointError(
+                f"The run chose {settings} for {name!r}, which its configuration does not try: "
+                "score it again with train.py --resume true, without its results.json."
+            )
+        return replace(same[0], validation=self.validation.get(name))
 
 
 def load_run(folder: Path) -> SavedRun:
@@ -60,9 +79,11 @@ def load_run(folder: Path) -> SavedRun:
     try:
         policies = json.loads(results.read_text(encoding="utf-8"))["policies"]
         settings = {policy["name"]: policy["settings"][0] for policy in policies}
+        validation = {policy["name"]: policy["validation"][0] for policy in policies}
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise CheckpointError(
-            f"{results} is damaged: delete it and score the run again with train.py --resume true."
+            f"{results} is damaged, or of another version: delete it and score the run again with "
+            "train.py --resume true."
         ) from error
     return SavedRun(
         config=config,
@@ -72,4 +93,5 @@ def load_run(folder: Path) -> SavedRun:
         else None,
         scorer=PageScorer(weight, state["scorer"]["bias"], state["scorer"]["penalty"]),
         settings=settings,
+        validation=validation,
     )

@@ -98,7 +98,8 @@ def test_both_ways_of_playing_stand_beside_all_controls(
         assert 0 < settings["best_at"] <= settings["decisions"]
         assert settings["decisions"] >= SETTINGS["total_timesteps"]
         controls = {p["control"] for p in results["paired"] if p["policy"] == name}
-        assert controls == {*lineup.CONTROLS}
+        assert controls == {*lineup.CONTROLS, "best heuristic"}
+        assert name in results["best_heuristic"]["verdicts"]
 
 
 def test_the_reference_environment_gives_the_same_run(

@@ -131,6 +131,16 @@ def test_all_policies_are_scored_on_the_held_out_document(finished: tuple[Path, 
     rows = episodes_of(run)
     assert len(rows) == 13 * 2
     assert {row["record"]["document"] for row in rows} == set(results["clusters"])
+    heuristics = [policy for policy in results["policies"] if policy["kind"] == "heuristic"]
+    scores = {policy["name"]: policy["validation"][0] for policy in heuristics}
+    assert len(scores) == 10
+    (best,) = results["best_heuristic"]["settings"]
+    assert scores[best["policy"]] == max(scores.values())
+    assert results["best_heuristic"]["validation"] == [max(scores.values())]
+    assert set(results["best_heuristic"]["verdicts"]) == {lineup.LEARNED, lineup.LEARNED_OFFSET}
+    told = f"{lineup.LEARNED} cannot be told apart from the best heuristic"
+    assert told in (run / "results.md").read_text()
+    assert told in outcome.out
     for policy in results["policies"]:
         records = [row["record"] for row in rows if row["policy"] == policy["name"]]
         mean = sum(sum(r["reward_terms"].values()) / r["num_scored"] for r in records) / 2

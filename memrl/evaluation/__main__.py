@@ -4,11 +4,13 @@
     python -m memrl.evaluation transfer runs/chat/seed0 --config configs/locomo.yaml
     python -m memrl.evaluation answers said.jsonl --config configs/locomo.yaml
 
-`merge` averages the seeds within each document before anything else. `transfer` plays on the other
-workload's test documents with the lexical statistics of its training documents; where its split
-leaves one document out, on each in turn. What is learned, the page scorer and all thresholds come
-from the run. `answers` scores what any reader said (`memrl.evaluation.predictions` says in which
-form) by the benchmark's own measures, by category.
+`merge` averages the seeds within each document before anything else. Its best heuristic is played
+on the episodes of each run by what that run chose on its own validation. `transfer` plays on the
+other workload's test documents with the lexical statistics of its training documents; where its
+split leaves one document out, on each in turn. What is learned, the page scorer and all that is
+chosen on validation, the best heuristic too, come from the run. `answers` scores what any reader
+said (`memrl.evaluation.predictions` says in which form) by the benchmark's own measures, by
+category.
 """
 
 from __future__ import annotations
@@ -34,13 +36,11 @@ from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.answer_scores import score_table, summarize_scores
 from memrl.evaluation.cache_lineup import cache_lines
+from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.predictions import read_predictions, score_predictions
-from memrl.evaluation.summary import Entry
 from memrl.options import PagingOptions
 from memrl.policies.base import Contestant
-from memrl.policies.clairvoyant import Clairvoyant
-from memrl.policies.heuristics import ChainSearch, StoreAndRetrieve, YieldOnly
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
 from memrl.resuming import require_mergeable
@@ -114,41 +114,20 @@ def _require_same_kind(run: SavedRun, config: RunConfig) -> None:
 
 
 def _contestants(run: SavedRun, options: PagingOptions, table: EpisodeTable) -> list[Contestant]:
-    """The learned policies and their controls, with what the run chose on its own validation."""
-    chosen, reward = run.settings, options.reward
-    if table.has_requests:
-        generator = Streams(run.config.seed).torch_generator("evaluation", 0)
-        learned = [[Contestant(lineup.LEARNED, run.policy)]]
-        return [line[0] for line in cache_lines(options, learned, generator)]
-    store_all, rule = chosen[lineup.STORE_ALL], chosen[lineup.PRIOR_RULE]
-    offset = chosen[lineup.LEARNED_OFFSET]
-    staging = {"staging": "hybrid_neighbours"}
-    chains = []
-    if lineup.CHAIN_SEARCH in chosen:
-        own = chosen[lineup.CHAIN_SEARCH]
-        policy = ChainSearch(own["threshold"])
-        chains = [Contestant(lineup.CHAIN_SEARCH, policy, {"staging": "lexical"}, own)]
-    further = []
+    """Every line of the run, with what the run chose for it on its own validation."""
+    generator = Streams(run.config.seed).torch_generator("evaluation", 0)
+    tries, chosen = run.config.evaluation, run.settings
+    learned = lineup.learned_lines(run.policy, tries)
     if run.policy_gradient is not None:
         name, _ = lineup.POLICY_GRADIENTS[run.config.algorithm]
-        further.append(Contestant(name, run.policy_gradient, settings=chosen[name]))
-    return [
-        Contestant(lineup.FIFO, YieldOnly()),
-        Contestant(
-            lineup.STORE_ALL, StoreAndRetrieve(top_k=store_all["top_k"]), staging, store_all
-        ),
-        Contestant(
-            lineup.PRIOR_RULE,
-            StoreAndRetrieve(top_k=rule["top_k"], store_threshold=rule["threshold"]),
-            staging,
-            rule,
-        ),
-        *chains,
-        Contestant(lineup.LEARNED, run.policy),
-        Contestant(lineup.LEARNED_OFFSET, replace(run.policy, **offset), settings=offset),
-        *further,
-        Contestant(lineup.CLAIRVOYANT, Clairvoyant(reward)),
-    ]
+        own = Contestant(name, run.policy_gradient, settings=chosen[name], kind="learned")
+        learned.append([own])
+    if table.has_requests:
+        return [run.chosen(line) for line in cache_lines(options, learned, generator)]
+    lines = lineup.rule_lines(tries.top_k, [chosen[lineup.PRIOR_RULE]["threshold"]], generator)
+    if lineup.CHAIN_SEARCH in chosen:
+        lines += lineup.chain_lines(tries, table)
+    return [run.chosen(line) for line in [*lines, *learned, *lineup.bound_lines(options)]]
 
 
 def score_answers(path: Path, config: RunConfig, out: Path | None) -> None:

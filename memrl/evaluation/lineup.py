@@ -1,7 +1,9 @@
 """Who plays, and with what settings: every free number is chosen on the validation episodes.
 
 A line of the lineup is a list of contestants that differ in their settings only. `choose` plays all
-of them on validation and keeps the best, so that no heuristic and no control is tuned on test.
+of them on validation and keeps the best, so that no heuristic and no control is tuned on test. The
+score that a line reached there stays with it: it says which heuristic is the best one
+(`memrl.evaluation.verdict`), which is as free a choice as any.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from memrl.config import EvaluationConfig
 from memrl.episode_log import EpisodeLog
-from memrl.evaluation.play import EpisodeRecord, play
+from memrl.evaluation.play import EpisodeRecord, mean_reward_per_question, play
 from memrl.groups import PagingGroup
 from memrl.observation_text import ShownTexts
 from memrl.options import STAGINGS, PagingOptions
@@ -58,6 +60,7 @@ POLICY_GRADIENTS = {
 }
 """Names of greedy and sampled play of what learns from the reward, by the run's `algorithm`."""
 FLOORS = (FIFO, "FIFO")
+"""What YIELD alone comes to: FIFO's victim leaves, nothing is stored or retrieved."""
 BOUNDS = (CLAIRVOYANT, "belady_min", "belady_bypass")
 """Between the first of each that has played a normalised score is placed."""
 CONTROLS = (LEARNED, LEARNED_OFFSET, PRIOR_RULE, STORE_ALL, FIFO)
@@ -78,6 +81,13 @@ def heuristic_lines(
     """
     logits = np.quantile(prior_logits, config.prior_thresholds).round(3).tolist()
     thresholds = list(dict.fromkeys(logits))  # all the same where no scorer was fitted
+    return rule_lines(config.top_k, thresholds, generator)
+
+
+def rule_lines(
+    top_k: Sequence[int], thresholds: Sequence[float], generator: torch.Generator
+) -> list[Line]:
+    """The same, with the values of k and the thresholds of the page scorer's logits to try."""
     prior_line = [
         Contestant(
             PRIOR_RULE,
@@ -86,7 +96,7 @@ def heuristic_lines(
             settings={"top_k": k, "threshold": threshold},
         )
         for threshold in thresholds
-        for k in config.top_k
+        for k in top_k
     ]
     store_all = [
         [
@@ -96,7 +106,7 @@ def heuristic_lines(
                 overrides={"staging": staging},
                 settings={"top_k": k},
             )
-            for k in config.top_k
+            for k in top_k
         ]
         for staging in STAGINGS
     ]
@@ -131,12 +141,13 @@ def chain_lines(config: EvaluationConfig, table: EpisodeTable) -> list[Line]:
 def learned_lines(policy: GreedyGain, config: EvaluationConfig) -> list[Line]:
     """The learned policy, and the control that every table carries: a tuned store offset."""
     return [
-        [Contestant(LEARNED, policy)],
+        [Contestant(LEARNED, policy, kind="learned")],
         [
             Contestant(
                 LEARNED_OFFSET,
                 replace(policy, store_offset=offset),
                 settings={"store_offset": offset},
+                kind="learned",
             )
             for offset in config.store_offsets
         ],
@@ -154,14 +165,14 @@ def policy_gradient_lines(
     """
     name, name_sampled = POLICY_GRADIENTS[algorithm]
     return [
-        [Contestant(name, greedy, settings=settings)],
-        [Contestant(name_sampled, sampled, settings=settings)],
+        [Contestant(name, greedy, settings=settings, kind="learned")],
+        [Contestant(name_sampled, sampled, settings=settings, kind="learned")],
     ]
 
 
 def bound_lines(options: PagingOptions) -> list[Line]:
     """What a policy that sees the needs attains."""
-    return [[Contestant(CLAIRVOYANT, Clairvoyant(options.reward))]]
+    return [[Contestant(CLAIRVOYANT, Clairvoyant(options.reward), kind="bound")]]
 
 
 class Arena:
@@ -224,11 +235,15 @@ class Arena:
         return [played[number] for number in range(len(contestants))]
 
     def choose(self, line: Sequence[Contestant]) -> Contestant:
-        """The contestant of a line with the highest mean return; the first among equals."""
-        if len(line) == 1:
+        """The contestant of a line with the highest reward per question, with that score.
+
+        The first among equals; the first, with no score, where no episode asks what pays.
+        """
+        scores = [mean_reward_per_question(records) for records in self.play(line)]
+        if np.isnan(scores[0]):  # and so are all
             return line[0]
-        returns = [sum(record.episode_return for record in records) for records in self.play(line)]
-        return line[int(np.argmax(returns))]
+        best = int(np.argmax(scores))
+        return replace(line[best], validation=scores[best])
 
 
 def _by_contestant(

@@ -71,6 +71,17 @@ class EpisodeRecord:
         return sum(self.reward_terms.values())
 
 
+def reward_per_question(record: EpisodeRecord) -> float:
+    """Return of an episode over the number of queries that pay evidence; NaN without any."""
+    return record.episode_return / record.num_scored if record.num_scored else float("nan")
+
+
+def mean_reward_per_question(records: Sequence[EpisodeRecord]) -> float:
+    """Mean over the episodes with queries that pay evidence; NaN without any."""
+    rewards = [reward_per_question(record) for record in records if record.num_scored]
+    return float(np.mean(rewards)) if rewards else float("nan")
+
+
 def play(
     group: PagingGroup,
     policy: Policy,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,50 +16,14 @@ import numpy as np
 
 from memrl.evaluation import stats
 from memrl.evaluation.by_category import summarize_by_category
+from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import BOUNDS, FLOORS
-from memrl.evaluation.play import EpisodeRecord
-from memrl.policies.base import Contestant
+from memrl.evaluation.play import EpisodeRecord, reward_per_question
+from memrl.evaluation.verdict import BEST_HEURISTIC, best_heuristic, verdicts
 from memrl.run_files import RunError, replace_text
 
-RESULTS_SCHEMA = 5
+RESULTS_SCHEMA = 6
 """Version of the structure that `summarize` returns."""
-
-
-@dataclass
-class Entry:
-    """All records of one contestant.
-
-    Attributes:
-        name: of the contestant. is_privileged: it saw the needs.
-        overrides: options that it played under instead of the preset's.
-        settings: one mapping per run: what was chosen for it on validation.
-        records: of all runs. seeds: seed of the run of each record.
-        runs: index into `settings` of each record; all 0 unless given.
-    """
-
-    name: str
-    is_privileged: bool
-    overrides: dict[str, Any]
-    settings: list[dict[str, Any]]
-    records: list[EpisodeRecord]
-    seeds: list[int]
-    runs: list[int] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        """One run, unless told otherwise."""
-        self.runs = self.runs or [0] * len(self.records)
-
-    @classmethod
-    def of(cls, contestant: Contestant, records: list[EpisodeRecord], seed: int) -> Entry:
-        """Entry of one contestant in one run."""
-        return cls(
-            contestant.name,
-            contestant.policy.is_privileged,
-            dict(contestant.overrides),
-            [dict(contestant.settings)],
-            records,
-            [seed] * len(records),
-        )
 
 
 def merge(runs: Sequence[Sequence[Entry]]) -> list[Entry]:
@@ -77,6 +41,7 @@ def merge(runs: Sequence[Sequence[Entry]]) -> list[Entry]:
             into = merged[entry.name]
             into.runs = into.runs + [len(into.settings) + run for run in entry.runs]
             into.settings = into.settings + entry.settings
+            into.validation = into.validation + entry.validation
             into.records = into.records + entry.records
             into.seeds = into.seeds + entry.seeds
     for entry in merged.values():
@@ -107,47 +72,46 @@ def summarize(
         `schema`, `played` (workload and its parameters, when it asks, options), `clusters`
         (document ids; of a stream that is divided in time its blocks, whose intervals come from a
         bootstrap over them), `num_seeds`, `policies` (one mapping each, see `_policy_summary`),
-        `paired` (differences in reward per question; see `stats.PairedSummary`).
+        `best_heuristic` (the same mapping of what `verdict.best_heuristic` puts together, and
+        `verdicts` by learned policy; None where no heuristic was played on validation), `paired`
+        (differences in reward per question; see `stats.PairedSummary`).
     """
     by_name = {entry.name: entry for entry in entries}
     blocks = settings["split"]["kind"] == "halves"
     policies = [_policy_summary(entry, np.random.default_rng(seed), blocks) for entry in entries]
+    best, best_row = best_heuristic(entries), None
+    if best is not None:
+        by_name[best.name] = best
+        best_row = _policy_summary(best, np.random.default_rng(seed), blocks)
     returns = {row["name"]: row["reward_per_question"]["estimate"] for row in policies}
     floors, bounds = (
         [returns[name] for name in names if name in returns] for names in (FLOORS, BOUNDS)
     )
-    for row in policies:
+    for row in [*policies, *([best_row] if best_row else [])]:
         if floors and bounds:
-            mine, floor, bound = returns[row["name"]], floors[0], bounds[0]
+            mine, floor, bound = row["reward_per_question"]["estimate"], floors[0], bounds[0]
             score = stats.normalized_score(mine, floor, bound)
             row["normalized_score"] = None if np.isnan(score) else score
             row["regret"] = stats.regret(mine, bound)
     paired = [
         {"policy": entry.name, "control": control}
         | _paired(entry, by_name[control], np.random.default_rng(seed) if blocks else None)
-        for control in controls
+        for control in (BEST_HEURISTIC, *controls)
         if control in by_name
         for entry in entries
         if entry.name != control
     ]
+    if best_row is not None:
+        best_row["verdicts"] = verdicts(policies, paired)
     return {
         "schema": RESULTS_SCHEMA,
         "played": _played(settings),
         "clusters": sorted({record.document for record in entries[0].records}),
         "num_seeds": len(set(entries[0].seeds)),
         "policies": policies,
+        "best_heuristic": best_row,
         "paired": paired,
     }
-
-
-def reward_per_question(record: EpisodeRecord) -> float:
-    """Return of an episode over the number of queries that pay evidence; NaN without any."""
-    return record.episode_return / record.num_scored if record.num_scored else float("nan")
-
-
-def mean_reward_per_question(records: Sequence[EpisodeRecord]) -> float:
-    """Mean over the episodes with queries that pay evidence."""
-    return float(np.mean([reward_per_question(r) for r in records if r.num_scored]))
 
 
 def _scored(entry: Entry) -> list[EpisodeRecord]:
@@ -203,9 +167,11 @@ def _policy_summary(entry: Entry, rng: np.random.Generator, blocks: bool) -> dic
             tally[1] += count
     return {
         "name": entry.name,
+        "kind": entry.kind,
         "is_privileged": entry.is_privileged,
         "overrides": entry.overrides,
         "settings": entry.settings,
+        "validation": entry.validation,
         "episodes": len(records),
         "questions": questions,
         "reward_per_question": asdict(
@@ -282,11 +248,13 @@ def write_entries(path: Path, entries: Sequence[Entry]) -> None:
     for entry in entries:
         head = {
             "policy": entry.name,
+            "kind": entry.kind,
             "is_privileged": entry.is_privileged,
             "overrides": entry.overrides,
         }
         for record, seed, run in zip(entry.records, entry.seeds, entry.runs, strict=True):
             line = {"seed": seed, "run": run, "settings": entry.settings[run]}
+            line |= {"validation": entry.validation[run]}
             lines.append(json.dumps(head | line | {"record": asdict(record)}) + "\n")
     replace_text(path, "".join(lines))
 
@@ -310,15 +278,19 @@ def read_entries(path: Path) -> list[Entry]:
             record = EpisodeRecord(**row["record"])
             name = row["policy"]
             if name not in entries:
-                entries[name] = Entry(name, row["is_privileged"], row["overrides"], [], [], [])
+                head = name, row["is_privileged"], row["overrides"]
+                entries[name] = Entry(*head, [], [], [], kind=row["kind"])
             entry = entries[name]
             if row["run"] == len(entry.settings):
                 entry.settings.append(row["settings"])
+                entry.validation.append(row["validation"])
             entry.records.append(record)
             entry.seeds.append(row["seed"])
             entry.runs.append(row["run"])
         except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"Line {number} of {path} is damaged ({error}): {again}") from error
+            raise RunError(
+                f"Line {number} of {path} is damaged, or of another version ({error}): {again}"
+            ) from error
     if len({len(entry.records) for entry in entries.values()}) != 1:
         raise RunError(f"{path} is empty or cut short: {again}")
     return list(entries.values())

@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from memrl.evaluation import by_category, retrieval
-from memrl.evaluation.lineup import LEARNED, LEARNED_OFFSET
+from memrl.evaluation import by_category, retrieval, verdict
+from memrl.evaluation.lineup import FLOORS, LEARNED, LEARNED_OFFSET
 
-CONSOLE_WIDTH = 184
-TABLE_WIDTH = 172
+CONSOLE_WIDTH = 197
+TABLE_WIDTH = 185
 """Columns of text that the whole table needs."""
 
 FOCUS = (LEARNED, LEARNED_OFFSET)
@@ -24,6 +24,7 @@ COLUMNS = (
     "95 % interval",
     "recall",
     "normalised",
+    "validation",
     "stores / q",
     "retrieves / q",
     "other ops / q",
@@ -35,6 +36,7 @@ CACHE_COLUMNS = (
     "hit ratio",
     "95 % interval",
     "normalised",
+    "validation",
     "decisions / request",
     "policy us / decision",
 )
@@ -47,9 +49,18 @@ def columns(results: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def table_rows(results: Mapping[str, Any]) -> list[list[str]]:
-    """One row of text per policy, in the order of `columns`."""
+    """One row of text per policy and one of the best heuristic, in the order of `columns`."""
     is_cache = results["played"]["workload"] == "page_cache"
-    return [(_cache_row if is_cache else _row)(policy) for policy in results["policies"]]
+    return [(_cache_row if is_cache else _row)(policy) for policy in _shown_policies(results)]
+
+
+def _shown_policies(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The policies, and behind the heuristics the best one under the name that says so."""
+    policies, best = [*results["policies"]], results["best_heuristic"]
+    if best is not None:
+        place = sum(policy["kind"] == "heuristic" for policy in policies)
+        policies.insert(place, {**best, "name": verdict.title(best)})
+    return policies
 
 
 def print_table(results: Mapping[str, Any], title: str, console: Console | None = None) -> None:
@@ -63,16 +74,17 @@ def print_table(results: Mapping[str, Any], title: str, console: Console | None 
         for row in table_rows(results):
             pairs = zip(columns(results)[1:], row[1:], strict=True)
             console.print(f"\n{row[0]}\n" + ", ".join(f"{name} {cell}" for name, cell in pairs))
-        console.print("\n" + footnote(results))
+        console.print("\n" + "\n".join([footnote(results), *_verdicts(results)]))
         return
     table = Table(title=title, title_justify="left", header_style="bold", caption_justify="left")
     for column in columns(results):
         is_name = column == "policy"
         table.add_column(column, justify="left" if is_name else "right", no_wrap=not is_name)
-    for row, policy in zip(table_rows(results), results["policies"], strict=True):
+    for row, policy in zip(table_rows(results), _shown_policies(results), strict=True):
         table.add_row(*row, style="dim" if policy["is_privileged"] else None)
     table.caption = footnote(results)
     console.print(table)
+    console.print("\n".join(_verdicts(results)))
 
 
 def print_paired(results: Mapping[str, Any], console: Console | None = None) -> None:
@@ -142,8 +154,9 @@ def _paired_row(pair: Mapping[str, Any]) -> list[str]:
 
 
 def markdown_table(results: Mapping[str, Any]) -> str:
-    """The results as a Markdown table with its footnote, and `detail_tables`."""
-    lines = [*_markdown(columns(results), table_rows(results)), "", footnote(results)]
+    """The results as a Markdown table with its footnote, the verdicts, and `detail_tables`."""
+    lines = [*_markdown(columns(results), table_rows(results)), "", footnote(results), ""]
+    lines += [f"- {sentence}" for sentence in _verdicts(results)]
     for title, heads, rows in detail_tables(results):
         lines += ["", f"{title[0].upper()}{title[1:]}.", "", *_markdown(heads, rows)]
     return "\n".join(lines)
@@ -158,9 +171,10 @@ def footnote(results: Mapping[str, Any]) -> str:
     """What the numbers rest on."""
     clusters, seeds = len(results["clusters"]), results["num_seeds"]
     policies = results["policies"]
-    unit = "block" if _has_blocks(results) else _cluster_name(results)
+    unit = _cluster_name(results)
     note = (
-        f"{_what_was_played(results['played'])} {clusters} {unit}{'s' if clusters > 1 else ''}, "
+        f"{_what_was_played(results['played'])}{_landmarks(policies)} "
+        f"{clusters} {unit}{'s' if clusters > 1 else ''}, "
         f"{seeds} seed{'s' if seeds > 1 else ''}, "
         f"{policies[0]['episodes'] // seeds} episodes per seed."
     )
@@ -192,7 +206,23 @@ def _shown(shown_slots: int | None) -> str:
     return "all" if shown_slots is None else f"{shown_slots} (rules and bound: all)"
 
 
+def _landmarks(policies: Sequence[Mapping[str, Any]]) -> str:
+    """What the validation column holds, which row is YIELD-only, and where there is no bound."""
+    names = [policy["name"] for policy in policies]
+    note = " Validation: reward where settings and the best heuristic were chosen."
+    note += "".join(f" YIELD-only is the row '{name}'." for name in FLOORS if name in names)
+    if not any(policy["kind"] == "bound" for policy in policies):
+        note += " No bound is known for these options."
+    return note
+
+
+def _verdicts(results: Mapping[str, Any]) -> list[str]:
+    return verdict.sentences(results, _cluster_name(results))
+
+
 def _cluster_name(results: Mapping[str, Any]) -> str:
+    if _has_blocks(results):
+        return "block"
     return "stream" if results["played"]["workload"] == "page_cache" else "document"
 
 
@@ -223,12 +253,19 @@ def _score(policy: Mapping[str, Any]) -> str:
     return "-" if score is None else f"{score:.3f}"
 
 
+def _validation(policy: Mapping[str, Any]) -> str:
+    """Reward per question on validation, the mean over runs."""
+    scores = [score for score in policy["validation"] if score is not None]
+    return f"{sum(scores) / len(scores):.3f}" if scores else "-"
+
+
 def _cache_row(policy: Mapping[str, Any]) -> list[str]:
     decisions = sum(policy["operations_per_question"].values())
     return [
         policy["name"],  # what rules see is in the footnote
         *_estimate(policy["hit_ratio"]),
         _score(policy),
+        _validation(policy),
         f"{decisions:.2f}",
         f"{1e3 * policy['decision_ms']:.0f}",
     ]
@@ -242,6 +279,7 @@ def _row(policy: Mapping[str, Any]) -> list[str]:
         *_estimate(policy["reward_per_question"]),
         f"{policy['evidence_recall']['estimate']:.3f}",
         _score(policy),
+        _validation(policy),
         f"{operations['store']:.1f}",
         f"{operations['retrieve']:.1f}",
         f"{other:.1f}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Literal, Protocol, TypeGuard
 
 from torch import Tensor
 
@@ -16,6 +16,10 @@ from memrl.privileged import PrivilegedState
 
 FEATURE = {name: column for column, name in enumerate(FEATURES)}
 GLOBAL = {name: column for column, name in enumerate(GLOBALS)}
+
+Kind = Literal["heuristic", "learned", "bound"]
+"""What a contestant is: a rule (random and YIELD-only are some, as is one with a fitted score), a
+network that a run has learned, or a policy that sees the truth."""
 
 
 class Policy(Protocol):
@@ -91,12 +95,17 @@ class Contestant:
         overrides: fields of `PagingOptions` that this contestant plays under instead of the
             preset's (its own staging, say); shown beside its name.
         settings: what was chosen for it on validation, and the like; JSON-able.
+        kind: what it is; the best of the heuristics is whom the learned ones have to beat.
+        validation: its reward per question on validation; None where it was not played there, or
+            nothing there pays.
     """
 
     name: str
     policy: Policy
     overrides: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    kind: Kind = "heuristic"
+    validation: float | None = None
 
 
 def layout_of(observation: Mapping[str, Tensor]) -> ActionLayout:

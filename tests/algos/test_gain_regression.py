@@ -20,7 +20,7 @@ from memrl.algos.gain_regression import GainRegression, gain_loss
 from memrl.checkpoint import load_checkpoint, save_checkpoint
 from memrl.config import LearnerConfig, NetworkConfig
 from memrl.evaluation.lineup import Arena
-from memrl.evaluation.summary import mean_reward_per_question
+from memrl.evaluation.play import mean_reward_per_question
 from memrl.memory.embedders import HashingEmbedder
 from memrl.options import PagingOptions
 from memrl.policies.base import Contestant

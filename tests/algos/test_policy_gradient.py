@@ -20,7 +20,7 @@ from memrl.algos.updates import clipped_loss
 from memrl.checkpoint import load_checkpoint, save_checkpoint, under
 from memrl.config import NetworkConfig
 from memrl.evaluation.lineup import Arena
-from memrl.evaluation.summary import mean_reward_per_question
+from memrl.evaluation.play import mean_reward_per_question
 from memrl.policies.base import Contestant
 from memrl.policies.heuristics import YieldOnly
 from memrl.policies.network import SetNetwork

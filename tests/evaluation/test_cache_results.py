@@ -15,8 +15,9 @@ from envs.batched import paging_group
 from memrl.config import RunConfig, run_settings
 from memrl.evaluation import lineup, stats, terminal
 from memrl.evaluation.cache_lineup import cache_lines
+from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
-from memrl.evaluation.summary import Entry, summarize
+from memrl.evaluation.summary import summarize
 from memrl.policies.base import Contestant
 from memrl.policies.belady import least_faults
 from memrl.policies.cache_rules import RULES, simulate
@@ -44,7 +45,8 @@ STREAMS = SETTINGS | {"split": {"kind": "fractions"}}
 def entries() -> list[Entry]:
     table, options = request_table(STRINGS), cache_options(5)
     arena = Arena(table, options, paging_group)
-    learned = [[Contestant(name, YieldOnly())] for name in (lineup.LEARNED, lineup.LEARNED_OFFSET)]
+    names = (lineup.LEARNED, lineup.LEARNED_OFFSET)
+    learned: list[lineup.Line] = [[Contestant(n, YieldOnly(), kind="learned")] for n in names]
     lines = cache_lines(options, learned, torch.Generator().manual_seed(0))
     contestants = [arena.choose(line) for line in lines]
     played = arena.play(contestants)
@@ -65,6 +67,29 @@ def test_everybody_who_can_play_does(entries: list[Entry]) -> None:
     names = [entry.name for entry in entries]
     assert names == ["random", *RULES, lineup.LEARNED, "belady_min"]
     assert [entry.name for entry in entries if entry.is_privileged] == ["belady_min"]
+    assert [entry.kind for entry in entries] == ["heuristic"] * 7 + ["learned", "bound"]
+
+
+def test_the_best_rule_is_the_best_on_validation(
+    entries: list[Entry], of_streams: dict[str, Any]
+) -> None:
+    """All were played on validation, which is here the table that they are scored on."""
+    for entry, policy in zip(entries, of_streams["policies"], strict=True):
+        (score,) = entry.validation
+        mean = np.mean([record.hits / record.requests for record in entry.records])
+        assert policy["name"] == "random" or score == pytest.approx(mean)
+    best = max(entries[:7], key=lambda entry: entry.validation[0] or 0.0)
+    assert of_streams["best_heuristic"]["settings"] == [{"policy": best.name}]
+    assert list(of_streams["best_heuristic"]["verdicts"]) == [lineup.LEARNED]
+    assert f"validation): {best.name} |" in terminal.markdown_table(of_streams)
+    assert "reward / request" in terminal.markdown_table(of_streams)
+
+
+def test_fifo_is_yield_only(entries: list[Entry], of_streams: dict[str, Any]) -> None:
+    by_name = {entry.name: entry for entry in entries}
+    hits = [[r.hits for r in by_name[name].records] for name in ("FIFO", lineup.LEARNED)]
+    assert hits[0] == hits[1], "what plays as learned here is YieldOnly"
+    assert "YIELD-only is the row 'FIFO'." in terminal.footnote(of_streams)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +119,7 @@ def test_hit_ratios_are_those_of_the_requests(of_streams: dict[str, Any]) -> Non
     assert by_name["FIFO"]["normalized_score"] == 0
     assert by_name[lineup.LEARNED]["by_category"]["by hand"]["episodes"] == 8
     controls = {pair["control"] for pair in of_streams["paired"]}
-    assert controls == set(RULES)
+    assert controls == {*RULES, "best heuristic"}
 
 
 def test_blocks_of_one_stream_are_resampled(

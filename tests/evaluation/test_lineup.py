@@ -17,7 +17,7 @@ from envs.lockstep import LockstepPaging
 from memrl.config import EvaluationConfig
 from memrl.evaluation import lineup
 from memrl.evaluation.lineup import Arena, SideBySide
-from memrl.evaluation.play import EpisodeRecord
+from memrl.evaluation.play import EpisodeRecord, mean_reward_per_question
 from memrl.groups import PagingGroup
 from memrl.options import STAGINGS, PagingOptions
 from memrl.policies.base import Contestant, Policy
@@ -29,7 +29,7 @@ from memrl.policies.heuristics import (
     UniformRandom,
     YieldOnly,
 )
-from memrl.policies.network import GreedyGain, SetNetwork
+from memrl.policies.network import GreedyGain, SampledGain, SetNetwork
 from memrl.privileged import PrivilegedState
 from memrl.table import EpisodeTable
 
@@ -150,15 +150,40 @@ def test_the_best_on_validation_is_chosen() -> None:
         Contestant("line", Clairvoyant(REWARD), settings={"best": True}),
         Contestant("line", YieldOnly()),
     ]
-    returns = [sum(r.episode_return for r in records) for records in arena.play(line)]
-    assert int(np.argmax(returns)) == 1
-    assert arena.choose(line) is line[1]
-    assert arena.choose([line[0], line[2]]) is line[2]
+    scores = [mean_reward_per_question(records) for records in arena.play(line)]
+    assert int(np.argmax(scores)) == 1
+    assert arena.choose(line) == replace(line[1], validation=scores[1])
+    assert arena.choose([line[0], line[2]]) == replace(line[2], validation=scores[2])
+
+
+class Scripted(Arena):
+    """An arena whose records are given."""
+
+    def __init__(self, *lines: Sequence[EpisodeRecord]) -> None:
+        self._records = [list(records) for records in lines]
+
+    def play(self, *_: Any, **__: Any) -> list[list[EpisodeRecord]]:
+        return self._records
+
+
+def test_the_measure_is_the_reward_per_question() -> None:
+    """As in the table: an episode of many questions weighs no more than one of a few."""
+    played = Arena(table(), OPTIONS, BatchedPaging).play([Contestant("line", YieldOnly())])[0][0]
+    few = replace(played, num_scored=1, reward_terms={"evidence": 1.0})
+    many = replace(played, num_scored=10, reward_terms={"evidence": 4.0})
+    none = replace(played, num_scored=0, reward_terms={"evidence": 0.0})
+    line = [Contestant("line", YieldOnly(), settings={"k": k}) for k in range(2)]
+    least = [replace(one, reward_terms={"evidence": 0.0}) for one in (few, many)]
+    first = [least[0], replace(many, reward_terms={"evidence": 5.0}), none]
+    chosen = Scripted(first, [few, least[1], none]).choose(line)
+    assert chosen == replace(line[1], validation=0.5)
+    # Where nothing pays there is no score.
+    assert Scripted([none], [none]).choose(line) is line[0]
 
 
 def test_the_first_among_equals_is_chosen() -> None:
     line = [Contestant("line", YieldOnly(), settings={"k": k}) for k in range(3)]
-    assert Arena(table(), OPTIONS, BatchedPaging).choose(line) is line[0]
+    assert Arena(table(), OPTIONS, BatchedPaging).choose(line).settings == {"k": 0}
 
 
 def test_under_its_own_options_each_is_tried() -> None:
@@ -167,15 +192,20 @@ def test_under_its_own_options_each_is_tried() -> None:
         Contestant("line", CacheEviction("recency"), {"evict_scope": scope})
         for scope in ("any", "victim")
     ]
-    assert Arena(table(), OPTIONS, hall).choose(line) in line
+    chosen = Arena(table(), OPTIONS, hall).choose(line)
+    assert replace(chosen, validation=None) in line
     assert {options.evict_scope for options, _ in hall.made} == {"any", "victim"}
 
 
-def test_where_there_is_no_choice_nothing_is_played() -> None:
+def test_what_has_no_free_number_is_scored_on_validation_too() -> None:
     hall = Hall()
     only = Contestant("line", YieldOnly())
-    assert Arena(table(), OPTIONS, hall).choose([only]) is only
-    assert hall.made == []
+    arena = Arena(table(), OPTIONS, hall)
+    chosen = arena.choose([only])
+    assert hall.made == [(OPTIONS, 6)]
+    assert chosen == replace(only, validation=mean_reward_per_question(arena.play([only])[0]))
+    assert chosen.validation is not None
+    assert 0 < chosen.validation < 1
 
 
 # ---------------------------------------------------------------------------------------- sharing
@@ -306,6 +336,14 @@ def test_only_the_bound_sees_the_needs() -> None:
     ]
     privileged = {c.name for line in lines for c in line if c.policy.is_privileged}
     assert privileged == {lineup.CLAIRVOYANT}
+    bounds = {c.name for line in lines for c in line if c.kind == "bound"}
+    assert bounds == privileged
+    learned = {c.name for line in lines for c in line if c.kind == "learned"}
+    assert learned == {lineup.LEARNED, lineup.LEARNED_OFFSET}
+    gradient = lineup.policy_gradient_lines(
+        "ppo", learned_policy(), SampledGain(SetNetwork(4), 1.0, 1.0, np.random.default_rng(0)), {}
+    )
+    assert {c.kind for line in gradient for c in line} == {"learned"}
     names = [line[0].name for line in lines]
     assert len(names) == len(set(names))
     assert set(lineup.CONTROLS) <= set(names)

@@ -39,6 +39,14 @@ def test_merged_seeds_are_the_mean_of_both(runs: list[Path], tmp_path: Path) -> 
         expected = [each["policies"][number]["reward_per_question"]["estimate"] for each in single]
         assert policy["reward_per_question"]["estimate"] == pytest.approx(sum(expected) / 2)
         assert len(policy["settings"]) == 2
+        assert policy["validation"] == [
+            each["policies"][number]["validation"][0] for each in single
+        ]
+    best = merged["best_heuristic"]
+    assert best["settings"] == [each["best_heuristic"]["settings"][0] for each in single]
+    expected = [each["best_heuristic"]["reward_per_question"]["estimate"] for each in single]
+    assert best["reward_per_question"]["estimate"] == pytest.approx(sum(expected) / 2)
+    assert [*best["verdicts"]] == [lineup.LEARNED, lineup.LEARNED_OFFSET]
     assert (tmp_path / "results.md").read_text().startswith("| policy |")
 
 
@@ -79,23 +87,20 @@ def test_a_run_plays_on_other_documents(runs: list[Path], tmp_path: Path) -> Non
     assert outcome.code == 0, outcome.err
     played = json.loads((tmp_path / "results.json").read_text())
     names = [policy["name"] for policy in played["policies"]]
-    assert names == [
-        lineup.FIFO,
-        lineup.STORE_ALL,
-        lineup.PRIOR_RULE,
-        lineup.LEARNED,
-        lineup.LEARNED_OFFSET,
-        lineup.CLAIRVOYANT,
-    ]
+    trained = {policy["name"]: policy for policy in results_of(runs[0])["policies"]}
+    assert names == [*trained], "every line of the run"
     assert len(played["clusters"]) == 3
     (start,) = json.loads((tmp_path / "provenance.json").read_text())["starts"]
     assert len(start["data"]["folds"]) == 3
     assert yaml.safe_load((tmp_path / "config.yaml").read_text())["name"] == "other"
-    trained = {policy["name"]: policy for policy in results_of(runs[0])["policies"]}
     for policy in played["policies"]:
         # What was chosen on the run's own validation documents, once for each test document.
-        chosen = trained[policy["name"]]["settings"][0]
-        assert policy["settings"] == [chosen] * 3
+        own = trained[policy["name"]]
+        assert policy["settings"] == own["settings"] * 3
+        assert policy["validation"] == own["validation"] * 3
+        assert (policy["kind"], policy["overrides"]) == (own["kind"], own["overrides"])
+    best = results_of(runs[0])["best_heuristic"]
+    assert played["best_heuristic"]["settings"] == best["settings"] * 3
 
 
 def test_a_run_plays_on_the_test_documents_of_a_split(runs: list[Path], tmp_path: Path) -> None:
@@ -117,10 +122,26 @@ def test_a_run_reads_the_embeddings_that_it_learned_from(runs: list[Path], tmp_p
     assert "add --workload.embedder hashing" in outcome.error
 
 
-def test_damaged_results_are_named(runs: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "text", ['{"policies": [', '{"policies": [{"name": "x", "settings": [{}]}]}']
+)
+def test_damaged_results_are_named(runs: list[Path], tmp_path: Path, text: str) -> None:
     run = tmp_path / "seed0"
     shutil.copytree(runs[0], run)
-    (run / "results.json").write_text('{"policies": [')
+    (run / "results.json").write_text(text)
     outcome = evaluate("transfer", run, "--config", run / "config.yaml")
     assert outcome.code == 1
     assert "results.json is damaged" in outcome.error
+
+
+def test_what_a_run_cannot_have_chosen_is_named(runs: list[Path], tmp_path: Path) -> None:
+    run = tmp_path / "seed0"
+    shutil.copytree(runs[0], run)
+    results = json.loads((run / "results.json").read_text())
+    for policy in results["policies"]:
+        if policy["name"] == lineup.STORE_ALL:
+            policy["settings"][0]["top_k"] = 77
+    (run / "results.json").write_text(json.dumps(results))
+    outcome = evaluate("transfer", run, "--config", run / "config.yaml")
+    assert outcome.code == 1
+    assert f"{lineup.STORE_ALL!r}, which its configuration does not try" in outcome.error

@@ -11,9 +11,10 @@ from table_fixtures import small_table, with_scores
 from envs.batched import paging_group
 from memrl.config import RunConfig, run_settings
 from memrl.documents import Document, Episode, Page, Query
+from memrl.evaluation.entry import Entry
 from memrl.evaluation.play import play
 from memrl.evaluation.retrieval import ranking_recall, recall_table, support_table
-from memrl.evaluation.summary import Entry, summarize
+from memrl.evaluation.summary import summarize
 from memrl.evaluation.terminal import detail_tables, markdown_table, print_details
 from memrl.memory.embedders import HashingEmbedder
 from memrl.options import PagingOptions

@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 
 from memrl.config import RunConfig, run_settings
+from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO
-from memrl.evaluation.play import EpisodeRecord
+from memrl.evaluation.play import EpisodeRecord, mean_reward_per_question, reward_per_question
 from memrl.evaluation.summary import (
-    Entry,
-    mean_reward_per_question,
     merge,
     read_entries,
-    reward_per_question,
     summarize,
     write_entries,
 )
@@ -97,10 +95,14 @@ def test_episodes_that_ask_nothing_that_pays_are_left_out_of_means() -> None:
 
 
 def test_an_entry_is_made_from_a_contestant() -> None:
-    contestant = Contestant("x", StoreAndRetrieve(2), {"staging": "dense"}, {"top_k": 2})
+    contestant = Contestant(
+        "x", StoreAndRetrieve(2), {"staging": "dense"}, {"top_k": 2}, "learned", 0.25
+    )
     records = [record("a", 0), record("a", 1)]
     made = Entry.of(contestant, records, seed=7)
-    assert made == Entry("x", False, {"staging": "dense"}, [{"top_k": 2}], records, [7, 7])
+    assert made == Entry(
+        "x", False, {"staging": "dense"}, [{"top_k": 2}], records, [7, 7], [0, 0], "learned", [0.25]
+    )
     assert Entry.of(Contestant("c", Clairvoyant(DEFAULT_REWARD)), [], 0).is_privileged
     assert not Entry.of(Contestant("f", YieldOnly()), [], 0).is_privileged
 
@@ -121,7 +123,8 @@ def test_the_numbers_of_one_policy() -> None:
     ]
     records[1].evidence_by_category = {"two": [2.0, 2.0]}
     results = summarize([entry("x", records)], [], SETTINGS)
-    assert results["schema"] == 5
+    assert results["schema"] == 6
+    assert results["best_heuristic"] is None, "nobody was played on validation"
     assert results["policies"][0]["hit_ratio"] is None
     assert results["clusters"] == ["a", "b"]
     assert results["num_seeds"] == 1
@@ -129,6 +132,8 @@ def test_the_numbers_of_one_policy() -> None:
     (policy,) = results["policies"]
     assert policy["name"] == "x"
     assert policy["is_privileged"] is False
+    assert policy["kind"] == "heuristic"
+    assert policy["validation"] == [None]
     assert policy["episodes"] == 3
     assert policy["questions"] == 10
     reward = policy["reward_per_question"]
@@ -357,7 +362,10 @@ def test_runs_with_other_policies_are_not_merged() -> None:
 def some_entries() -> list[Entry]:
     first = two_documents("Zoë | x", [0.1, 0.2, 1 / 3])
     first.overrides, first.settings = {"evict_scope": "any"}, [{"top_k": 3, "threshold": -0.125}]
-    return [first, two_documents(CLAIRVOYANT, [4.0, 4.0, 2.0])]
+    first.validation = [1 / 3]
+    bound = two_documents(CLAIRVOYANT, [4.0, 4.0, 2.0])
+    bound.kind = "bound"
+    return [first, bound]
 
 
 def test_entries_come_back_from_disk(tmp_path: Path) -> None:
@@ -373,6 +381,9 @@ def test_merged_entries_come_back_from_disk(tmp_path: Path) -> None:
         [entry("x", [record(f"doc{fold}", 0), record(f"doc{fold}", 1)], top_k=fold)]
         for fold in range(3)
     ]
+    for fold, (one,) in enumerate(runs):
+        one.validation = [fold / 7]
+    assert merge(runs)[0].validation == [0.0, 1 / 7, 2 / 7]
     path = tmp_path / "episodes.jsonl"
     write_entries(path, merge(runs))
     assert read_entries(path) == merge(runs)
@@ -404,6 +415,8 @@ def without(line: str, *keys: str) -> str:
     [
         lambda line: line[: len(line) // 2],
         lambda line: without(line, "policy"),
+        lambda line: without(line, "kind"),
+        lambda line: without(line, "validation"),
         lambda line: without(line, "record", "evidence"),
         lambda line: line.replace('"record": {', '"record": {"more": 1, '),
         lambda _: "[1, 2]",

@@ -8,9 +8,10 @@ from rich.console import Console
 
 from memrl.config import RunConfig, run_settings
 from memrl.evaluation import terminal
+from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, LEARNED
 from memrl.evaluation.play import EpisodeRecord
-from memrl.evaluation.summary import Entry, summarize
+from memrl.evaluation.summary import summarize
 from memrl.evaluation.terminal import (
     COLUMNS,
     footnote,
@@ -18,8 +19,11 @@ from memrl.evaluation.terminal import (
     print_table,
     table_rows,
 )
+from memrl.policies.base import Kind
 
 NUMBERS = {FIFO: 0.8125, LEARNED: 2.4321, CLAIRVOYANT: 3.9}
+KINDS: dict[str, Kind] = {FIFO: "heuristic", LEARNED: "learned", CLAIRVOYANT: "bound"}
+BEST = f"best heuristic (chosen on validation): {FIFO}"
 
 
 def record(document: str, evidence: float) -> EpisodeRecord:
@@ -48,7 +52,9 @@ def results(num_documents: int, *, seeds: int = 1) -> dict[str, Any]:
         records = [record(f"doc{i}", evidence + 0.1 * i) for i in range(num_documents)] * seeds
         overrides = {"evict_scope": "any", "staging": "dense"} if name == FIFO else {}
         numbers = [seed for seed in range(seeds) for _ in range(num_documents)]
-        entries.append(Entry(name, name == CLAIRVOYANT, overrides, [{}], records, numbers))
+        made = Entry(name, name == CLAIRVOYANT, overrides, [{}], records, numbers)
+        made.kind, made.validation = KINDS[name], [0.125]
+        entries.append(made)
     return summarize(entries, [FIFO], run_settings(RunConfig()))
 
 
@@ -67,15 +73,17 @@ def test_a_row_worked_out_by_hand() -> None:
         "-",
         "0.203",  # .8125 / 4
         "0.000",
+        "0.125",  # on validation, the mean of the runs that were played there
         "1.5",
         "0.8",  # 3 / 4, rounded to even
         "1.8",  # (1 + 2 + 4) / 4
         "308",  # 1234 / 4
         "251",
     ]
-    assert rows[1][0] == LEARNED
-    assert rows[1][4] == "0.525"  # (2.4321 - .8125) / (3.9 - .8125)
-    assert rows[2][4] == "1.000"
+    assert rows[1] == [BEST, *rows[0][1:]]
+    assert rows[2][0] == LEARNED
+    assert rows[2][4] == "0.525"  # (2.4321 - .8125) / (3.9 - .8125)
+    assert rows[3][4] == "1.000"
 
 
 def test_intervals_are_shown_where_there_are_any() -> None:
@@ -89,7 +97,14 @@ def test_what_has_no_score_shows_none() -> None:
     made = results(1)
     del made["policies"][0]["normalized_score"]
     made["policies"][1]["normalized_score"] = None
-    assert [row[4] for row in table_rows(made)] == ["-", "-", "1.000"]
+    assert [row[4] for row in table_rows(made)] == ["-", "0.000", "-", "1.000"]
+
+
+def test_validation_is_the_mean_of_the_runs_that_were_played_there() -> None:
+    made = results(1)
+    made["policies"][0]["validation"] = [0.25, None, 0.75]
+    made["policies"][1]["validation"] = [None, None]
+    assert [row[5] for row in table_rows(made)] == ["0.500", "0.125", "-", "0.125"]
 
 
 @pytest.mark.parametrize(
@@ -117,12 +132,36 @@ def test_the_footnote_says_where_intervals_come_from() -> None:
 
 def test_markdown_has_a_line_per_policy() -> None:
     lines = markdown_table(results(6)).splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:5]]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:6]]
     assert cells[0] == list(COLUMNS)
     assert [set(cell) <= set("-:") for cell in cells[1]] == [True] * len(COLUMNS)
     assert cells[2:] == table_rows(results(6))
-    assert lines[5] == ""
-    assert lines[6] == footnote(results(6))
+    assert lines[6] == ""
+    assert lines[7] == footnote(results(6))
+    assert lines[8] == ""
+    assert lines[9] == (
+        f"- {LEARNED} beats the best heuristic: +0.405 reward / question, 95 % interval +0.405 to "
+        "+0.405."
+    )
+
+
+@pytest.mark.parametrize("width", [200, 80])
+def test_the_verdict_stands_under_the_table(width: int) -> None:
+    text = " ".join(printed(results(2), width).split())
+    assert (
+        f"{LEARNED} cannot be told apart from the best heuristic: +0.405 reward / question, over 2 "
+        "documents, too few for an interval."
+    ) in text
+    assert BEST in text or width == 200, "the wide table breaks the name"
+
+
+def test_the_footnote_names_the_landmarks() -> None:
+    made = results(6)
+    assert f"YIELD-only is the row '{FIFO}'." in footnote(made)
+    assert "No bound" not in footnote(made)
+    made["policies"] = made["policies"][1:2]
+    assert "YIELD-only" not in footnote(made)
+    assert "No bound is known for these options." in footnote(made)
 
 
 @pytest.mark.parametrize("width", [200, 120, 80, 60])
@@ -159,5 +198,5 @@ def test_differences_of_the_learned_policy_are_printed() -> None:
     assert "+0.405" in text  # (2.4321 - .8125) / 4 in each document
     assert "6/6" in text
     assert "0.031" in text  # the sign test of 6 equal signs: 2 / 2^6
-    assert text.count("+0.40") >= 6
+    assert text.count("+0.40") >= 12, "less the best heuristic, and less the control that it is"
     assert CLAIRVOYANT not in text
