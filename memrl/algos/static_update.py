@@ -132,7 +132,6 @@ class StaticUpdates:
         return own
 
     def _make_step(self, losses: Losses) -> None:
-        self._optimizer.zero_grad(set_to_none=False)
         shown = losses(self._buffers, self._coefficient)
         descend(shown["loss"], self._network, self._optimizer, self._max_grad_norm)
         with torch.no_grad():
@@ -142,14 +141,18 @@ class StaticUpdates:
 
 
 def _begin_state(optimizer: torch.optim.Optimizer) -> None:
-    """Let an optimizer that has made no step yet make the tensors it remembers, all 0."""
+    """Make the buffers of gradients, and let an optimizer that has made no step yet make its own.
+
+    All are 0 afterwards; what an optimizer remembers of earlier steps stays.
+    """
+    for settings in optimizer.param_groups:
+        for parameter in settings["params"]:
+            parameter.grad = torch.zeros_like(parameter)
     if optimizer.state:
         return
     rates = [settings["lr"] for settings in optimizer.param_groups]
     for settings in optimizer.param_groups:
         settings["lr"] = settings["lr"] * 0.0
-        for parameter in settings["params"]:
-            parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     for settings, rate in zip(optimizer.param_groups, rates, strict=True):
         settings["lr"] = rate

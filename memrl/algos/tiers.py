@@ -81,7 +81,7 @@ class TieredStep:
         # capture on another one fails: so all tries are made where the capture will be.
         side = torch.cuda.Stream() if self.tier == "cudagraph" else None  # type: ignore[no-untyped-call]
         try:
-            with _on(side):
+            with _on(side), _without_remarks():
                 self._compiled()
         except (TorchDynamoException, InductorError) as error:
             self._restore(kept)
@@ -127,6 +127,15 @@ class TieredStep:
         )
         self.tier = "eager"
         self._run = self._eager
+
+
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Ignore what compilers advise or announce about their own workings; errors are raised."""
+    with warnings.catch_warnings():
+        for compiler in ("torch", "triton"):
+            warnings.filterwarnings("ignore", module=rf"{compiler}\.")
+        yield
 
 
 @contextmanager

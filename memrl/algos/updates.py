@@ -124,8 +124,16 @@ def gradient_step(
 def descend(
     loss: Tensor, network: nn.Module, optimizer: torch.optim.Optimizer, max_grad_norm: float
 ) -> None:
-    """Add the loss's gradients to those that are there, clip them, and make the step."""
-    loss.backward()  # type: ignore[no-untyped-call]
+    """Make a step by the loss's gradients, clipped, in the buffers that hold gradients already.
+
+    They are written there rather than added up by `backward`: the nodes of the graph that add up
+    remember the stream on which they were made, which a captured step cannot leave.
+    """
+    parameters = list(network.parameters())
+    gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        assert parameter.grad is not None
+        parameter.grad.copy_(gradient)
     _step(network, optimizer, max_grad_norm)
 
 

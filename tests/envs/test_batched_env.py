@@ -212,8 +212,8 @@ def test_a_gpu_plays_as_a_cpu_does(table: EpisodeTable, rounds: int | None) -> N
     rng = np.random.default_rng(0)
     for _ in range(200):
         (expected, infos), (got, _) = seen[0][:2], seen[1][:2]
-        for name, value in expected.items():
-            assert torch.equal(value, got[name].cpu()), name
+        for name, value in expected.items():  # logarithms differ in the last bit
+            torch.testing.assert_close(got[name].cpu(), value, rtol=1e-6, atol=1e-6, msg=name)
         mask = infos["action_mask"]
         action = torch.tensor([random_action(rng, mask[row]) for row in range(NUM_ENVS)])
         steps = [env.step(action) for env in (one, two)]
