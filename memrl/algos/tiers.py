@@ -14,8 +14,6 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torch._dynamo.exc import TorchDynamoException
-from torch._inductor.exc import InductorError
 
 from memrl.errors import MemrlError
 from memrl.policy_gradient_config import Tier
@@ -76,6 +74,10 @@ class TieredStep:
 
     def _first(self) -> None:
         """Compile, perhaps capture, and make the step."""
+        # The compiler takes seconds to import, and most programs never compile.
+        from torch._dynamo.exc import TorchDynamoException
+        from torch._inductor.exc import InductorError
+
         kept = [tensor.clone() for tensor in self._state()]
         # Autograd remembers on which stream the gradient of a weight was first added up, and a
         # capture on another one fails: so all tries are made where the capture will be.

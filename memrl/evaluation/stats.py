@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 MIN_CLUSTERS = 6
 """Fewest clusters that get an interval; with 5, even equal signs reach only p = .0625."""
@@ -46,6 +45,8 @@ def iqm(values: npt.ArrayLike) -> float:
     Raises:
         ValueError: if there is no value, or one is NaN or infinite.
     """
+    from scipy import stats  # a second to import, and needed by tables alone
+
     return float(stats.trim_mean(_finite(values), 0.25, axis=None))
 
 
@@ -191,6 +192,8 @@ def t_interval(values: npt.ArrayLike, level: float = 0.95) -> Interval:
     if sample.size < 2:
         raise ValueError(f"A t-interval needs at least 2 values, not {sample.size}.")
     standard_error = sample.std(ddof=1) / math.sqrt(sample.size)
+    from scipy import stats
+
     half_width = float(stats.t.ppf((1 + level) / 2, sample.size - 1) * standard_error)
     centre = float(sample.mean())
     return Interval(centre - half_width, centre + half_width, level, sample.size, "t over clusters")
@@ -205,6 +208,8 @@ def sign_test(differences: npt.ArrayLike) -> SignTest:
     sample = _finite(differences)
     positive, negative = int((sample > 0).sum()), int((sample < 0).sum())
     decided = positive + negative
+    from scipy import stats
+
     p_value = float(stats.binomtest(positive, decided).pvalue) if decided else 1.0
     return SignTest(positive, negative, p_value)
 

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
 from memrl.table import EpisodeTable
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 PENALTIES = (0.001, 0.003, 0.01, 0.03, 0.1)
 """Values of the inverse regularisation strength C that are tried."""
@@ -108,6 +111,8 @@ def fit_page_scorer(table: EpisodeTable) -> tuple[PageScorer, npt.NDArray[np.flo
 def _fit(
     features: npt.NDArray[np.float64], needed: npt.NDArray[np.bool_], penalty: float
 ) -> LogisticRegression:
+    from sklearn.linear_model import LogisticRegression  # seconds to import, used once
+
     return LogisticRegression(C=penalty, max_iter=1000).fit(features, needed)
 
 

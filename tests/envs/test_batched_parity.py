@@ -31,7 +31,7 @@ from memrl.options import DEFAULT_REWARD, STAGINGS, PagingOptions, Unit
 from memrl.table import EpisodeTable
 from memrl.table_build import build_table, fit_lexical_statistics
 
-NUM_ENVS = 64
+NUM_ENVS = 125
 EPISODES_PER_EXAMPLE = 500
 MOST_EVENTS = 20
 ROOT = Path(__file__).resolve().parents[2]
@@ -159,12 +159,13 @@ def choose(
         if len(stores):
             return int(stores[0])
         return int(retrieves[0]) if len(retrieves) and retrieved < 3 else int(Op.YIELD)
-    kinds = [layout.decode(int(move))[0] for move in moves]
     # By kind first: there are many more slots to evict or to search than there are other moves.
-    kind = rng.choice(sorted(set(kinds) - ({Op.YIELD} if player == "busy" else set())))
-    return int(
-        rng.choice([move for move, is_of in zip(moves, kinds, strict=True) if is_of == kind])
-    )
+    by_kind = [
+        moves[(block.start <= moves) & (moves < block.stop)] for block in map(layout.block, Op)
+    ]
+    kinds = [own for own in by_kind[int(player == "busy") :] if len(own)]
+    own = kinds[rng.integers(len(kinds))]
+    return int(own[rng.integers(len(own))])
 
 
 def assert_same_fields(left: object, right: object, where: str) -> None:
