@@ -58,8 +58,10 @@ bench: .venv/.ok ## measure the environments' speed, and how it and their memory
 bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 	$(BIN)/python tests/benchmarks/env_sps.py --device cuda --json bench_gpu_env.json
-	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/vector_env_sps.py --device cuda --compile \
-	  --sizes 1024 4096 16384 32768 --json bench_gpu_vector_env.json
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/device_sps.py --device cuda \
+	  --sizes 16384 65536 --tiers compile cudagraph --json bench_gpu_device.json
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/vector_env_sps.py --device cuda \
+	  --sizes 1024 16384 --json bench_gpu_vector_env.json
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/imitation_sps.py --device cuda \
 	  --rows 1024 4096 8192 --json bench_gpu_imitation.json
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/tables.py --device cuda --copies 300 \
