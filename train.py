@@ -6,11 +6,13 @@
     python train.py --config configs/locomo.yaml --seed 3 --paging.capacity 8
     python train.py --config configs/locomo_gpg.yaml              # learn from the reward alone
     python train.py --config configs/locomo_ppo.yaml              # the same with a critic
+    python train.py --config configs/nested_kv_prompted.yaml      # beside a prompted model
     python train.py --config configs/default.yaml --resume true   # go on after Ctrl-C
     torchrun --standalone --nproc_per_node 2 train.py --config configs/locomo_gpg.yaml
 
 Writes runs/<name>/seed<k>/: config.yaml, provenance.json, metrics.jsonl, checkpoint-<n>/,
-episodes.jsonl (a line per policy and episode), results.json, results.md, tables/, wandb/.
+episodes.jsonl (a line per policy and episode), results.json, results.md, tables/, wandb/; of a
+prompted model also exchanges.jsonl and prompted-<mode>.jsonl (docs/prompted.md).
 The table over all folds is in runs/<name>-folds/seed<k>/.
 """
 
@@ -18,14 +20,18 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from envs.batched import is_batchable, paging_group
+from envs.session import Session
 from envs.sharded import InShards, tiered_group, training_group
 from envs.workloads import describe
 from envs.workloads.loading import load_workload
@@ -43,15 +49,22 @@ from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena, Line, MakeGroup
+from memrl.evaluation.prompted_lineup import PromptedLineup, with_costs
 from memrl.evaluation.retrieval import ranking_recall
 from memrl.groups import FixedShapeGroup, PagingGroup
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.launch import joined, pick_device, rank_label
 from memrl.learning import imitate, improve, policy_gradient
+from memrl.llm.backend import Backend
+from memrl.llm.make import make_backend, recorded
+from memrl.llm.prompts import player_instructions
+from memrl.memory.embedders import CachedEmbedder, make_embedder
+from memrl.memory.summarizers import Summarizer
 from memrl.options import PagingOptions
 from memrl.policies.prior import PageScorer, fit_page_scorer, unfitted_scorer
 from memrl.policy_gradient_config import Tier
 from memrl.progress import progress_bar
+from memrl.prompted_config import FUNCTION_MODES
 from memrl.provenance import collect_provenance
 from memrl.resuming import (
     newest_name,
@@ -78,6 +91,7 @@ def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
         return finished(config, workload, folder) if ranks.is_first else []
 
     require_runnable(config, folder, ranks)  # what cannot be is named before anything is built
+    model = make_backend(config.llm) if config.prompted.modes and ranks.is_first else None
     with ranks.first_alone():
         tables, scorer = build_world(config, workload)
     options = config.paging.resolved(**tables.train.medians())
@@ -100,11 +114,13 @@ def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
         # learn, then score
         make_group = group_maker(config, ranks)
         validation = Arena(tables.validation, options, make_group)
-        test = Arena(tables.test, options, make_group)
+        test = test_arena(config, tables.test, options, make_group)
         learned = learn(config, record, tables, scorer, validation, test, guard, ranks)
         if not ranks.is_first:
             return []
-        entries = score(config, tables.train.page_prior, learned, validation, test, guard)
+        prior = tables.train.page_prior
+        with prompted_lineup(config, model, record.folder, tables) as prompted:
+            entries = score(config, prior, learned, prompted, validation, test, guard)
         report(config, record, entries, ranking_recall(tables.test, options, make_group))
     return entries
 
@@ -173,6 +189,16 @@ def group_maker(config: RunConfig, ranks: Ranks) -> MakeGroup:
     """What plays, and where."""
     device = pick_device(config.device, ranks)
     return partial(paging_group, environment=config.environment, device=device)
+
+
+def test_arena(
+    config: RunConfig, table: EpisodeTable, options: PagingOptions, make_group: MakeGroup
+) -> Arena:
+    """The test episodes; with a prompted model, so few of them, and where texts are shown."""
+    if not config.prompted.modes:
+        return Arena(table, options, make_group)
+    with_texts = partial(paging_group, environment="reference", device=torch.device("cpu"))
+    return Arena(table, options, with_texts, config.prompted.most_episodes)
 
 
 def imitation_group(
@@ -264,6 +290,7 @@ def score(
     config: RunConfig,
     prior_logits: npt.NDArray[np.float32],
     learned: list[Line],
+    prompted: PromptedLineup | None,
     validation: Arena,
     test: Arena,
     guard: InterruptGuard,
@@ -283,10 +310,45 @@ def score(
         for line in lines:
             contestants.append(validation.choose(line))
             guard.checking(advance)(1)
+    if prompted is not None:
+        rule = next(own for own in contestants if own.name == lineup.PRIOR_RULE)
+        contestants += prompted.contestants(rule.settings["threshold"])
     num_episodes = len(contestants) * test.table.num_episodes
     with progress_bar("scoring on test", num_episodes) as advance:
         played = test.play(contestants, guard.checking(advance))
-    return [Entry.of(*pair, config.seed) for pair in zip(contestants, played, strict=True)]
+    pairs = list(zip(contestants, played, strict=True))
+    entries = [with_costs(Entry.of(*pair, config.seed), pair[0]) for pair in pairs]
+    if prompted is None:
+        return entries
+    num_live = sum(mode in FUNCTION_MODES for mode in config.prompted.modes)
+    with progress_bar("live memories", num_live * test.table.num_episodes) as advance:
+        return entries + prompted.live_entries(test, guard.checking(advance))
+
+
+@contextmanager
+def prompted_lineup(
+    config: RunConfig, model: Backend | None, folder: Path, tables: Tables
+) -> Iterator[PromptedLineup | None]:
+    """The modes that a language model plays in; its exchanges are kept in the run folder."""
+    if model is None:
+        yield None
+        return
+
+    def make_session(arena: Arena, *, with_recall: bool, summarizer: Summarizer) -> Session:
+        assert tables.statistics is not None  # page caches have none, and no prompted model
+        return Session(
+            arena.table,
+            arena.options,
+            statistics=tables.statistics,
+            embedder=CachedEmbedder(make_embedder(config.workload.embedder)),
+            with_recall=with_recall,
+            instructions=player_instructions(with_recall=with_recall),
+            page_size=config.prompted.page_size,
+            summarizer=summarizer,
+        )
+
+    with recorded(model, config.llm, folder / "exchanges.jsonl") as backend:
+        yield PromptedLineup(config.prompted, backend, make_session, config.seed, folder)
 
 
 def report(

@@ -18,8 +18,10 @@ from typing import Any, Literal
 
 from memrl.config_checks import above_0, at_least, device_names, fractions
 from memrl.errors import MemrlError
+from memrl.llm_config import LlmConfig
 from memrl.options import PagingOptions
 from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig
+from memrl.prompted_config import PromptedConfig
 from memrl.workload_config import SplitConfig, WorkloadConfig
 
 
@@ -147,8 +149,9 @@ class RunConfig:
         wandb_mode: None respects WANDB_MODE, and is offline without it.
         algorithm: who learns. With "group_policy_gradient" or "ppo" gain regression learns first:
             it is the control that every table carries, and may be the start.
-        workload, split, paging, network, learner, policy_gradient, ppo, evaluation: the groups
-            below; `learner` is gain regression, `policy_gradient` what both policy gradients share.
+        workload, split, paging, network, learner, policy_gradient, ppo, evaluation, llm, prompted:
+            the groups below; `learner` is gain regression, `policy_gradient` what both policy
+            gradients share, `llm` the language model that plays as `prompted` says.
     """
 
     name: str = "default"
@@ -171,6 +174,8 @@ class RunConfig:
     policy_gradient: PolicyGradientConfig = field(default_factory=PolicyGradientConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    llm: LlmConfig = field(default_factory=LlmConfig)
+    prompted: PromptedConfig = field(default_factory=PromptedConfig)
 
     def __post_init__(self) -> None:
         """Refuse what no run could begin with."""
@@ -182,6 +187,10 @@ class RunConfig:
         if self.workload.name == "nested_kv":
             self._check_chains()
         self._check_requests()
+        if self.prompted.modes and self.workload.name == "page_cache":
+            raise ValueError(
+                "prompted.modes: the pages of page caches have no text that a model could read."
+            )
         if self.folds and self.if_used == "number":
             raise ValueError(
                 "folds are runs of their own and are not numbered: add --if_used refuse, and "
@@ -275,4 +284,8 @@ def run_settings(config: RunConfig) -> dict[str, Any]:
         del settings[name]
     del settings["workload"]["data_dir"]
     settings["workload"]["embedder"] = Path(config.workload.embedder).name
+    # The model's hash is with its rows; where it runs and is recorded is the machine's.
+    settings["llm"]["model"] = Path(config.llm.model).name
+    for name in ("url", "key_variable", "record", "device", "concurrency", "timeout_s", "retries"):
+        del settings["llm"][name]
     return settings

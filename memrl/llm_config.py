@@ -23,7 +23,6 @@ class LlmConfig:
         key_variable: environment variable that holds the server's key; the key itself is never
             part of a configuration.
         constrained: whether replies are held to the tools or choices that are offered.
-        max_reply_tokens: most tokens of a reply.
         record: file that every exchange is written to, and that a killed run goes on from; of a
             replay, the file that is replayed.
         concurrency: requests that a server gets at once.
@@ -38,7 +37,6 @@ class LlmConfig:
     url: str | None = None
     key_variable: str = KEY_VARIABLE
     constrained: bool = True
-    max_reply_tokens: int = 256
     record: str | None = None
     concurrency: int = 8
     timeout_s: float = 120.0
@@ -48,7 +46,7 @@ class LlmConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no model could be asked with."""
-        at_least(self, 1, "max_reply_tokens", "concurrency")
+        at_least(self, 1, "concurrency")
         at_least(self, 0, "retries")
         above_0(self, "timeout_s")
         device_names(self, "device")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,10 @@ if TYPE_CHECKING:
 
 
 def make_backend(config: LlmConfig) -> Backend:
-    """The language model of a configuration; recorded if it names a file.
-
-    `max_reply_tokens` is for whoever asks: each request has its own.
+    """The language model of a configuration; see `recorded` for what is asked of it.
 
     Raises:
-        BackendError: if there is no such model, or the recording is not one of it.
+        BackendError: if there is no such model, or no such recording to be replayed.
     """
     if config.backend == "replay":
         from memrl.llm.record import ReplayBackend
@@ -26,19 +25,39 @@ def make_backend(config: LlmConfig) -> Backend:
         if config.record is None:  # LlmConfig refuses it
             raise BackendError("backend replay needs a recording: give record.")
         return ReplayBackend(Path(config.record))
-    backend = _server(config) if config.backend == "server" else _local(config)
-    if config.record is None:
-        return backend
+    return _server(config) if config.backend == "server" else _local(config)
+
+
+@contextmanager
+def recorded(backend: Backend, config: LlmConfig, path: Path) -> Iterator[Backend]:
+    """The back end with every exchange on disk; its files and connections are closed at the end.
+
+    Args:
+        backend: made from `config`. Of a replay nothing is recorded again.
+        config: may name the file. path: of the recording if it does not.
+
+    Raises:
+        BackendError: if the recording is one of another model.
+    """
     from memrl.llm.record import RecordingBackend
 
-    return RecordingBackend(backend, Path(config.record))
+    with ExitStack() as stack:
+        close = getattr(backend, "close", None)
+        if close is not None:
+            stack.callback(close)
+        if config.backend == "replay":
+            yield backend
+        else:
+            file = path if config.record is None else Path(config.record)
+            yield stack.enter_context(RecordingBackend(backend, file))
 
 
 def _local(config: LlmConfig) -> Backend:
-    backend: Backend = import_module("memrl.llm.local").LocalBackend(
+    from memrl.llm.local import LocalBackend
+
+    return LocalBackend(
         config.model, device=config.device, dtype=config.dtype, constrained=config.constrained
     )
-    return backend
 
 
 def _server(config: LlmConfig) -> Backend:

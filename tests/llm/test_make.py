@@ -14,8 +14,7 @@ import pytest
 from chat_server import ChatServer
 
 from memrl.llm.backend import BackendError, ChatMessage, Request
-from memrl.llm.make import make_backend
-from memrl.llm.record import RecordingBackend
+from memrl.llm.make import make_backend, recorded
 from memrl.llm.scripted import ScriptedBackend
 from memrl.llm_config import LlmConfig
 
@@ -31,7 +30,6 @@ ASK = Request((ChatMessage("user", "where"),))
         ({"backend": "replay"}, "give record"),
         ({"model": ""}, "model and key_variable"),
         ({"key_variable": ""}, "model and key_variable"),
-        ({"max_reply_tokens": 0}, "max_reply_tokens"),
         ({"concurrency": 0}, "concurrency"),
         ({"retries": -1}, "retries"),
         ({"timeout_s": 0.0}, "timeout_s"),
@@ -56,10 +54,9 @@ def test_a_server_is_recorded_and_replayed_without_it(
     config = LlmConfig(
         "server", "tiny", server.url, "MY_KEY", constrained=False, record=record, concurrency=2
     )
-    backend = make_backend(config)
-    replies = backend.complete([ASK])
-    assert isinstance(backend, RecordingBackend)
-    backend.close()
+    with recorded(make_backend(config), config, tmp_path / "other.jsonl") as backend:
+        replies = backend.complete([ASK])
+    assert not (tmp_path / "other.jsonl").exists()
     assert server.headers[0]["Authorization"] == "Bearer sk-secret"
     assert "sk-secret" not in Path(record).read_text()
     replay = make_backend(LlmConfig("replay", record=record))
@@ -70,7 +67,7 @@ def test_a_server_is_recorded_and_replayed_without_it(
 
 
 def test_a_local_model_is_told_what_the_configuration_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: dict[str, Any] = {}
 
@@ -87,12 +84,25 @@ def test_a_local_model_is_told_what_the_configuration_says(
             constrained=False,
             dtype="float32",
             device="cpu",
-            record=str(tmp_path / "llm.jsonl"),
         )
     )
-    assert isinstance(backend, RecordingBackend)
+    assert isinstance(backend, ScriptedBackend)
     assert told == {"model": "folder", "device": "cpu", "dtype": "float32", "constrained": False}
-    backend.close()
+
+
+def test_exchanges_are_recorded_beside_the_run_unless_a_file_is_named(tmp_path: Path) -> None:
+    beside, named = tmp_path / "run" / "exchanges.jsonl", tmp_path / "named.jsonl"
+    for config, path in (
+        (LlmConfig(), beside),
+        (LlmConfig(record=str(named)), named),
+    ):
+        with recorded(ScriptedBackend(["yes"]), config, beside) as backend:
+            (reply,) = backend.complete([ASK])
+        before = path.read_bytes()
+        replay = LlmConfig("replay", record=str(path))
+        with recorded(make_backend(replay), replay, beside) as backend:
+            assert backend.complete([ASK]) == [reply]
+        assert path.read_bytes() == before
 
 
 def test_a_missing_recording_is_one_error(tmp_path: Path) -> None:

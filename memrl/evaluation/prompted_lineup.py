@@ -1,0 +1,135 @@
+"""Prompted models among the contestants of a run: on the same episodes, through the same records.
+
+In choice mode a model is a policy and plays beside the others; in functions mode it plays live
+memories of the same episodes. See docs/prompted.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from memrl.evaluation.lineup import Arena
+from memrl.evaluation.play import EpisodeRecord
+from memrl.evaluation.play_live import LiveSession
+from memrl.evaluation.prompted import play_prompted
+from memrl.evaluation.summary import Entry
+from memrl.llm.backend import Backend
+from memrl.llm.costs import LlmCosts
+from memrl.llm.summarizer import LlmSummarizer
+from memrl.memory.summarizers import Summarizer
+from memrl.policies.base import Contestant
+from memrl.policies.prompted_choice import PromptedAtQueries, PromptedChoice
+from memrl.policies.prompted_functions import PlayerOptions, PromptedPlayer
+from memrl.prompted_config import FUNCTION_MODES, Mode, PromptedConfig
+from memrl.run_files import replace_text
+
+COSTS = "costs"
+"""Key of what asking the model cost, among an entry's settings."""
+_SAYS: dict[Mode, str] = {
+    "choice": "choice",
+    "choice_at_queries": "choice at queries",
+    "functions": "free text, recall on",
+    "functions_without_recall": "free text, recall off",
+}
+
+
+class MakeSession(Protocol):
+    """Makes a live memory for the episodes of an arena; programs hand it in."""
+
+    def __call__(self, arena: Arena, *, with_recall: bool, summarizer: Summarizer) -> LiveSession:
+        """Make one.
+
+        Args:
+            arena: its table and options are those of the session.
+            with_recall: whether there are the functions that reach recall.
+            summarizer: of what leaves main context.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PromptedLineup:
+    """A model that plays in the modes of a configuration.
+
+    Attributes:
+        config: which modes, and how. backend: the model. make_session: see `MakeSession`.
+        seed: of the run. folder: of the run; what happened in live memories goes to
+            `prompted-<mode>.jsonl` there, one line an episode.
+    """
+
+    config: PromptedConfig
+    backend: Backend
+    make_session: MakeSession
+    seed: int
+    folder: Path
+
+    def contestants(self, store_threshold: float) -> list[Contestant]:
+        """Those that pick legal actions.
+
+        Args:
+            store_threshold: under pressure the cheaper mode stores pages whose `prior` reaches it.
+        """
+        contestants = []
+        for mode in self.config.modes:
+            if mode in FUNCTION_MODES:
+                continue
+            choice = PromptedChoice(
+                self.backend, view=self.config.view, calibrates=self.config.calibrates
+            )
+            is_hybrid = mode == "choice_at_queries"
+            policy = PromptedAtQueries(choice, store_threshold) if is_hybrid else choice
+            contestants.append(Contestant(self._name(mode), policy, settings=policy.settings))
+        return contestants
+
+    def live_entries(self, arena: Arena, on_played: Callable[[int], None]) -> list[Entry]:
+        """Those that call functions, each after it has played live memories of the episodes.
+
+        Args:
+            arena: the episodes. on_played: called with 1 for each finished episode.
+        """
+        return [
+            self._played_live(mode, arena, on_played)
+            for mode in self.config.modes
+            if mode in FUNCTION_MODES
+        ]
+
+    def _played_live(self, mode: Mode, arena: Arena, on_played: Callable[[int], None]) -> Entry:
+        config, with_recall = self.config, mode == "functions"
+        options = PlayerOptions(
+            max_replies=config.max_replies,
+            max_reply_tokens=config.max_reply_tokens,
+            adds_heartbeats=config.adds_heartbeats,
+        )
+        player = PromptedPlayer(self.backend, options)
+        summarizer = LlmSummarizer(self.backend, player.costs)
+        session = self.make_session(arena, with_recall=with_recall, summarizer=summarizer)
+        episodes = range(arena.table.num_episodes)
+        records, logs = play_prompted(session, player, episodes, on_played=lambda *_: on_played(1))
+        for number, record in zip(arena.episodes, records, strict=True):
+            record.episode = number
+        lines = [json.dumps(log.as_dict()) + "\n" for log in logs]
+        replace_text(self.folder / f"prompted-{mode}.jsonl", "".join(lines))
+        settings = {**player.settings, "with_recall": with_recall, "page_size": config.page_size}
+        settings = _with_costs(settings, player.costs, records)
+        return Entry(self._name(mode), False, {}, [settings], records, [self.seed] * len(records))
+
+    def _name(self, mode: Mode) -> str:
+        return f"prompted {self.backend.name}, {_SAYS[mode]}"
+
+
+def with_costs(entry: Entry, contestant: Contestant) -> Entry:
+    """The entry of a contestant that has played, with what asking its model cost, if it has one."""
+    costs = getattr(contestant.policy, "costs", None)
+    if not isinstance(costs, LlmCosts):
+        return entry
+    return replace(entry, settings=[_with_costs(entry.settings[0], costs, entry.records)])
+
+
+def _with_costs(
+    settings: dict[str, Any], costs: LlmCosts, records: Sequence[EpisodeRecord]
+) -> dict[str, Any]:
+    return {**settings, COSTS: costs.as_dict(sum(record.num_queries for record in records))}

@@ -1,0 +1,48 @@
+"""The group of a configuration for prompted models among the contestants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from memrl.config_checks import at_least
+
+Mode = Literal["choice", "choice_at_queries", "functions", "functions_without_recall"]
+FUNCTION_MODES: tuple[Mode, ...] = ("functions", "functions_without_recall")
+"""Modes that play live memories; the others pick actions of the environment."""
+
+
+@dataclass(frozen=True)
+class PromptedConfig:
+    """How the model of the group `llm` plays, if at all; see docs/prompted.md.
+
+    Attributes:
+        modes: "choice": it picks every legal action. "choice_at_queries": the same at queries, and
+            under pressure pages are stored by the prior rule's threshold. "functions": it calls
+            MemGPT's functions on a live memory; "functions_without_recall": without those that
+            reach recall. Empty: no model plays.
+        most_episodes: most test episodes, evenly spread over the table, that all contestants are
+            scored on when a model plays; None for all.
+        view: what a choice is shown: the best of what is there, or everything with its numbers.
+        calibrates: whether likelihoods are taken relative to a prompt that tells nothing.
+        page_size: hits on a page of results; all of them come into main context.
+        max_replies, max_reply_tokens: of one turn, of one reply in it.
+        adds_heartbeats: add the heartbeat that a call at a query did not mention.
+    """
+
+    modes: tuple[Mode, ...] = ()
+    most_episodes: int | None = None
+    view: Literal["compact", "full"] = "compact"
+    calibrates: bool = False
+    page_size: int = 5
+    max_replies: int = 8
+    max_reply_tokens: int = 192
+    adds_heartbeats: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse what no model could play by."""
+        at_least(self, 1, "page_size", "max_replies", "max_reply_tokens")
+        if self.most_episodes is not None:
+            at_least(self, 1, "most_episodes")
+        if len(set(self.modes)) < len(self.modes):
+            raise ValueError(f"modes must be different ones, got {list(self.modes)}.")
