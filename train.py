@@ -12,7 +12,7 @@
 
 Writes runs/<name>/seed<k>/: config.yaml, provenance.json, metrics.jsonl, checkpoint-<n>/,
 episodes.jsonl (a line per policy and episode), results.json, results.md, tables/, wandb/; of a
-prompted model also exchanges.jsonl and prompted-<mode>.jsonl (docs/prompted.md).
+language model also exchanges.jsonl, prompted-<mode>.jsonl and readings.jsonl (docs/prompted.md).
 The table over all folds is in runs/<name>-folds/seed<k>/.
 """
 
@@ -35,6 +35,7 @@ from envs.session import Session
 from envs.sharded import InShards, tiered_group, training_group
 from envs.workloads import describe
 from envs.workloads.loading import load_workload
+from envs.workloads.official import official_question, official_scores
 from envs.workloads.splits import clusters_of
 from envs.workloads.tables import Tables, data_record, split_tables, workload_record
 from memrl.algos.gain_regression import GainRegression
@@ -47,9 +48,11 @@ from memrl.documents import Workload
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.cache_lineup import cache_lines
+from memrl.evaluation.contexts import table_dates
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena, Line, MakeGroup
-from memrl.evaluation.prompted_lineup import PromptedLineup, with_costs
+from memrl.evaluation.model_scoring import ModelScoring
+from memrl.evaluation.reader_lineup import AnswerRules
 from memrl.evaluation.retrieval import ranking_recall
 from memrl.groups import FixedShapeGroup, PagingGroup
 from memrl.interrupt import Interrupted, InterruptGuard
@@ -64,7 +67,6 @@ from memrl.options import PagingOptions
 from memrl.policies.prior import PageScorer, fit_page_scorer, unfitted_scorer
 from memrl.policy_gradient_config import Tier
 from memrl.progress import progress_bar
-from memrl.prompted_config import FUNCTION_MODES
 from memrl.provenance import collect_provenance
 from memrl.resuming import (
     newest_name,
@@ -91,7 +93,7 @@ def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
         return finished(config, workload, folder) if ranks.is_first else []
 
     require_runnable(config, folder, ranks)  # what cannot be is named before anything is built
-    model = make_backend(config.llm) if config.prompted.modes and ranks.is_first else None
+    model = language_model(config, workload) if config.asks_model and ranks.is_first else None
     with ranks.first_alone():
         tables, scorer = build_world(config, workload)
     options = config.paging.resolved(**tables.train.medians())
@@ -119,8 +121,8 @@ def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
         if not ranks.is_first:
             return []
         prior = tables.train.page_prior
-        with prompted_lineup(config, model, record.folder, tables) as prompted:
-            entries = score(config, prior, learned, prompted, validation, test, guard)
+        with model_scoring(config, workload, model, record.folder, tables) as scoring:
+            entries = score(config, prior, learned, scoring, validation, test, guard)
         report(config, record, entries, ranking_recall(tables.test, options, make_group))
     return entries
 
@@ -194,8 +196,8 @@ def group_maker(config: RunConfig, ranks: Ranks) -> MakeGroup:
 def test_arena(
     config: RunConfig, table: EpisodeTable, options: PagingOptions, make_group: MakeGroup
 ) -> Arena:
-    """The test episodes; with a prompted model, so few of them, and where texts are shown."""
-    if not config.prompted.modes:
+    """The test episodes; where a model is asked, so few of them, and where texts are shown."""
+    if not config.asks_model:
         return Arena(table, options, make_group)
     with_texts = partial(paging_group, environment="reference", device=torch.device("cpu"))
     return Arena(table, options, with_texts, config.prompted.most_episodes)
@@ -290,7 +292,7 @@ def score(
     config: RunConfig,
     prior_logits: npt.NDArray[np.float32],
     learned: list[Line],
-    prompted: PromptedLineup | None,
+    model: ModelScoring | None,
     validation: Arena,
     test: Arena,
     guard: InterruptGuard,
@@ -310,32 +312,46 @@ def score(
         for line in lines:
             contestants.append(validation.choose(line))
             guard.checking(advance)(1)
-    if prompted is not None:
-        rule = next(own for own in contestants if own.name == lineup.PRIOR_RULE)
-        contestants += prompted.contestants(rule.settings["threshold"])
+    if model is not None:
+        names = {line[0].name for line in learned}
+        return model.score(contestants, names, validation, test, guard.checking)
     num_episodes = len(contestants) * test.table.num_episodes
     with progress_bar("scoring on test", num_episodes) as advance:
         played = test.play(contestants, guard.checking(advance))
-    pairs = list(zip(contestants, played, strict=True))
-    entries = [with_costs(Entry.of(*pair, config.seed), pair[0]) for pair in pairs]
-    if prompted is None:
-        return entries
-    num_live = sum(mode in FUNCTION_MODES for mode in config.prompted.modes)
-    with progress_bar("live memories", num_live * test.table.num_episodes) as advance:
-        return entries + prompted.live_entries(test, guard.checking(advance))
+    return [Entry.of(*pair, config.seed) for pair in zip(contestants, played, strict=True)]
+
+
+def language_model(config: RunConfig, workload: Workload) -> Backend:
+    """The model that plays or reads, before anything is built."""
+    if config.reader.reads and answer_rules(workload) is None:
+        raise ConfigurationError(
+            f"No measure of answers is known for the workload {workload.name}: leave reader.reads "
+            "out."
+        )
+    return make_backend(config.llm)
+
+
+def answer_rules(workload: Workload) -> AnswerRules | None:
+    """How answers to these questions are scored, None if nobody knows."""
+    try:
+        official_scores(workload.name, workload.documents[0].queries[0], "")
+    except ValueError:
+        return None
+    dates_of = partial(table_dates, documents=workload.documents)
+    return AnswerRules(official_scores, official_question, dates_of)
 
 
 @contextmanager
-def prompted_lineup(
-    config: RunConfig, model: Backend | None, folder: Path, tables: Tables
-) -> Iterator[PromptedLineup | None]:
-    """The modes that a language model plays in; its exchanges are kept in the run folder."""
+def model_scoring(
+    config: RunConfig, workload: Workload, model: Backend | None, folder: Path, tables: Tables
+) -> Iterator[ModelScoring | None]:
+    """The model among the contestants; its exchanges are kept in the run folder."""
     if model is None:
         yield None
         return
 
     def make_session(arena: Arena, *, with_recall: bool, summarizer: Summarizer) -> Session:
-        assert tables.statistics is not None  # page caches have none, and no prompted model
+        assert tables.statistics is not None  # page caches have none, and no model that reads
         return Session(
             arena.table,
             arena.options,
@@ -348,7 +364,15 @@ def prompted_lineup(
         )
 
     with recorded(model, config.llm, folder / "exchanges.jsonl") as backend:
-        yield PromptedLineup(config.prompted, backend, make_session, config.seed, folder)
+        yield ModelScoring(
+            config.prompted,
+            config.reader,
+            backend,
+            make_session,
+            answer_rules(workload),
+            config.seed,
+            folder,
+        )
 
 
 def report(

@@ -22,6 +22,7 @@ from memrl.llm_config import LlmConfig
 from memrl.options import PagingOptions
 from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig
 from memrl.prompted_config import PromptedConfig
+from memrl.reader_config import ReaderConfig
 from memrl.workload_config import SplitConfig, WorkloadConfig
 
 
@@ -149,9 +150,10 @@ class RunConfig:
         wandb_mode: None respects WANDB_MODE, and is offline without it.
         algorithm: who learns. With "group_policy_gradient" or "ppo" gain regression learns first:
             it is the control that every table carries, and may be the start.
-        workload, split, paging, network, learner, policy_gradient, ppo, evaluation, llm, prompted:
-            the groups below; `learner` is gain regression, `policy_gradient` what both policy
-            gradients share, `llm` the language model that plays as `prompted` says.
+        workload, split, paging, network, learner, policy_gradient, ppo, evaluation, llm, prompted,
+            reader: the groups below; `learner` is gain regression, `policy_gradient` what both
+            policy gradients share, `llm` the language model that plays as `prompted` and reads as
+            `reader` says.
     """
 
     name: str = "default"
@@ -176,6 +178,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     llm: LlmConfig = field(default_factory=LlmConfig)
     prompted: PromptedConfig = field(default_factory=PromptedConfig)
+    reader: ReaderConfig = field(default_factory=ReaderConfig)
 
     def __post_init__(self) -> None:
         """Refuse what no run could begin with."""
@@ -187,9 +190,10 @@ class RunConfig:
         if self.workload.name == "nested_kv":
             self._check_chains()
         self._check_requests()
-        if self.prompted.modes and self.workload.name == "page_cache":
+        if self.asks_model and self.workload.name == "page_cache":
             raise ValueError(
-                "prompted.modes: the pages of page caches have no text that a model could read."
+                "prompted.modes and reader.reads: the pages of page caches have no text that a "
+                "model could read."
             )
         if self.folds and self.if_used == "number":
             raise ValueError(
@@ -232,6 +236,11 @@ class RunConfig:
                 "a page cache under paging.evict_scope victim is FIFO and has nothing to learn: "
                 "give --paging.evict_scope any."
             )
+
+    @property
+    def asks_model(self) -> bool:
+        """Whether a language model plays or reads."""
+        return bool(self.prompted.modes or self.reader.reads)
 
     def _check_chains(self) -> None:
         """Refuse chains that no policy could follow to their end."""

@@ -22,7 +22,7 @@ class PromptedConfig:
             MemGPT's functions on a live memory; "functions_without_recall": without those that
             reach recall. Empty: no model plays.
         most_episodes: most test episodes, evenly spread over the table, that all contestants are
-            scored on when a model plays; None for all.
+            scored on when a model plays or reads; None for all.
         view: what a choice is shown: the best of what is there, or everything with its numbers.
         calibrates: whether likelihoods are taken relative to a prompt that tells nothing.
         page_size: hits on a page of results; all of them come into main context.

@@ -21,6 +21,20 @@ NAMES = {
     "prompted scripted, free text, recall on",
     "prompted scripted, free text, recall off",
 }
+REFERENCES = {
+    "reader, no memory",
+    "reader, full context, newest kept",
+    "reader, full context, oldest kept",
+    "reader, RAG top 2",
+}
+SOURCES = [
+    *("learned", "heuristic", "clairvoyant", "prompted", "no_memory", "full_context_newest"),
+    *("full_context_oldest", "rag_top_k"),
+]
+READER = [
+    *("--reader.reads", json.dumps(SOURCES), "--reader.budget_tokens", "60"),
+    *("--reader.budgets", "[20, 120]", "--reader.top_k", "2", "--reader.judges", "true"),
+]
 USAGE = Usage(prompt_tokens=100, cached_tokens=40, reply_tokens=10, seconds=0.25)
 
 
@@ -44,7 +58,7 @@ def prompted(folder: Path, backend: ScriptedBackend, *arguments: str) -> Outcome
     """Run train.py where every mode plays, with this script as the model."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module(), "make_backend", lambda _: backend)
-        return train(folder, "--prompted.modes", json.dumps(MODES), *arguments)
+        return train(folder, "--prompted.modes", json.dumps(MODES), *READER, *arguments)
 
 
 def run_of(folder: Path) -> Path:
@@ -64,12 +78,16 @@ def rows_of(run: Path) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in results_of(run)["policies"]}
 
 
+def records_of(run: Path, name: str) -> list[dict[str, Any]]:
+    return [line["record"] for line in episodes_of(run) if line["policy"] == name]
+
+
 def test_a_prompted_model_is_a_row_beside_the_others(
     finished: tuple[Path, ScriptedBackend],
 ) -> None:
     run, _ = finished
     rows = rows_of(run)
-    assert rows.keys() > NAMES | {"FIFO, no storage", "gain regression", "clairvoyant"}
+    assert rows.keys() > NAMES | REFERENCES | {"FIFO, no storage", "gain regression", "clairvoyant"}
     table = (run / "results.md").read_text()
     for name in NAMES:
         assert f"| {name} |" in table
@@ -85,30 +103,27 @@ def test_everybody_plays_the_same_episodes(finished: tuple[Path, ScriptedBackend
     for line in episodes_of(finished[0]):
         record = line["record"]
         played.setdefault(line["policy"], []).append((record["document"], record["episode"]))
-    assert played.keys() >= NAMES
+    assert played.keys() >= NAMES | REFERENCES
     assert len({tuple(episodes) for episodes in played.values()}) == 1
 
 
 def test_what_asking_cost_is_with_the_rows(finished: tuple[Path, ScriptedBackend]) -> None:
-    run, backend = finished
-    costs = {
-        name: row["settings"][0]["costs"] for name, row in rows_of(run).items() if name in NAMES
-    }
-    for own in costs.values():
+    rows = rows_of(finished[0])
+    costs = [rows[name]["settings"][0]["costs"] for name in NAMES]
+    costs += [row["settings"][0]["reader"]["costs"] for row in rows.values() if row["answers"]]
+    for own in costs:  # also where all was answered from the recording
         assert own["calls"] > 0
         assert own["prompt_tokens"] == 100 * own["calls"]
         assert own["seconds"] == 0.25 * own["calls"]
         assert own["tokens_per_query"] > 0
-    # What had been asked before was answered from the recording, and counts as if it had not been.
-    assert sum(own["calls"] for own in costs.values()) >= len(backend.requests)
-    assert "costs" not in rows_of(run)["gain regression"]["settings"][0]
+    assert "costs" not in rows["gain regression"]["settings"][0]
 
 
 def test_every_exchange_is_in_the_run_folder(finished: tuple[Path, ScriptedBackend]) -> None:
     run, backend = finished
     recorded = [request for request, _ in exchanges(run / "exchanges.jsonl")]
     assert recorded == backend.requests
-    episodes = len(episodes_of(run)) // len(rows_of(run))
+    episodes = len(records_of(run, "clairvoyant"))
     for mode in ("functions", "functions_without_recall"):
         lines = json_lines(run / f"prompted-{mode}.jsonl")
         assert len(lines) == episodes
@@ -118,13 +133,72 @@ def test_every_exchange_is_in_the_run_folder(finished: tuple[Path, ScriptedBacke
         assert ("conversation_search" in functions) == (mode == "functions")
 
 
+def test_the_same_reader_answers_for_policies_and_references(
+    finished: tuple[Path, ScriptedBackend],
+) -> None:
+    run, _ = finished
+    rows = rows_of(run)
+    read = {name for name, row in rows.items() if "f1" in row["answers"]}
+    assert read > NAMES | REFERENCES | {"clairvoyant"}
+    assert len(read & {"gain regression", "gain regression + store offset"}) == 1
+    others = read - NAMES - REFERENCES - {"clairvoyant"}
+    assert len(others) == 2, "of those that learned and of the rules the best one each"
+    said = {name for name, row in rows.items() if "said/f1" in row["answers"]}
+    assert said == {name for name in NAMES if "free text" in name}
+    for name in read:
+        (settings,) = rows[name]["settings"]
+        assert settings["reader"]["budget_tokens"] == 60
+        assert settings["reader"]["costs"]["calls"] > 0
+        assert settings["reader"]["judge"]["costs"]["calls"] > 0
+        assert rows[name]["answers"]["judge"]["estimate"] == 1.0
+    assert rows["reader, no memory"]["evidence_recall"]["estimate"] == 0.0
+    assert rows["reader, no memory"]["tokens_read_per_question"] == 0.0
+    answers = json_lines(run / "readings.jsonl")
+    assert {line["policy"] for line in answers if line["answered_by"] == "player"} == said
+    questions = sum(line["num_queries"] for line in records_of(run, "clairvoyant"))
+    for name in read:
+        own = [line for line in answers if line["policy"] == name]
+        assert len(own) == questions * (1 + (name in said))
+        assert {line["episode"] for line in own} == {r["episode"] for r in records_of(run, name)}
+
+
+def test_references_are_read_at_every_budget(finished: tuple[Path, ScriptedBackend]) -> None:
+    run, _ = finished
+    points = results_of(run)["by_budget"]
+    budgets = [(point["reference"], point["budget_tokens"]) for point in points]
+    assert budgets == [
+        (reference, budget)
+        for reference in ("full_context_newest", "full_context_oldest", "rag_top_k")
+        for budget in (20, 60, 120)
+    ]
+    for point in points:
+        assert 0 < point["tokens_read_per_question"] * 0.5 <= point["budget_tokens"]
+        assert {"em", "f1"} <= point["answers"].keys()
+    newest = [point["evidence_recall"]["estimate"] for point in points[:3]]
+    assert newest == sorted(newest)
+    assert newest[0] < newest[-1]
+    text = (run / "results.md").read_text()
+    assert "| reader, full context, newest kept |" in text
+    assert "20 tokens |" not in text, "points are no rows"
+    assert "Accuracy against token budget" in text
+    assert "Scores of answers, mean" in text
+
+
+def test_what_has_no_measure_is_not_read(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module(), "answer_rules", lambda _: None)
+        outcome = train(tmp_path, "--reader.reads", '["learned"]')
+        assert outcome.code == 1
+        assert "No measure of answers is known for the workload chat" in outcome.error
+
+
 def test_a_recorded_run_is_replayed_without_the_model(
     finished: tuple[Path, ScriptedBackend], tmp_path: Path
 ) -> None:
     run, backend = finished
     asked = len(backend.requests)
     record = ["--llm.backend", "replay", "--llm.record", str(run / "exchanges.jsonl")]
-    outcome = train(tmp_path, "--prompted.modes", json.dumps(MODES), *record)
+    outcome = train(tmp_path, "--prompted.modes", json.dumps(MODES), *READER, *record)
     assert outcome.code == 0, outcome.err
     assert results_of(run_of(tmp_path)) == results_of(run)
     assert episodes_of(run_of(tmp_path)) == episodes_of(run)

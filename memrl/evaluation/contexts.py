@@ -18,7 +18,6 @@ from memrl.errors import MemrlError
 from memrl.options import PagingOptions
 from memrl.page_texts import window_texts
 from memrl.table import EpisodeTable, Event
-from memrl.table_build import page_blocks
 from memrl.table_search import TableSearch
 
 
@@ -61,10 +60,19 @@ def table_query(table: EpisodeTable, episode: int, query: int) -> Query:
     )
 
 
-def page_dates(documents: Sequence[Document]) -> list[str]:
-    """Dates of all pages in the order of the page axis of a table of these documents."""
-    blocks, _ = page_blocks(documents)
-    return [page.timestamp for block in blocks for page in block.pages]
+def table_dates(table: EpisodeTable, documents: Sequence[Document]) -> list[str]:
+    """Dates of all pages on the page axis of a table, or of a part of one.
+
+    Args:
+        table: the workload. documents: those that it was made of, and any others.
+    """
+    by_id = {document.document_id: document for document in documents}
+    dates = [""] * len(table.page_tokens)
+    for number, name in enumerate(table.text.document_ids):
+        first = int(table.page_offset[number])
+        for place, page in enumerate(by_id[name].pages, start=first):
+            dates[place] = page.timestamp
+    return dates
 
 
 # ---------------------------------------------------------------------- main context
@@ -113,16 +121,23 @@ class PlayedLive(Protocol):
         ...
 
 
-def asked_live(episode: int, played: PlayedLive) -> list[Asked]:
-    """The same of a live session: working context and summary are kept before any page."""
+def asked_live(episode: int, played: PlayedLive, dates: Sequence[str] = ()) -> list[Asked]:
+    """The same of a live session: working context and summary are kept before any page.
+
+    Args:
+        episode: number in the table. played: how it went.
+        dates: of the pages of the window; what an archived entry says of its own has none.
+    """
     log, asked = played.log, list[Asked]()
     for answer, context, pages in zip(log.answers, played.contexts, log.contexts, strict=True):
         first, count = len(context.pinned), len(context.pinned) + len(context.pages)
+        texts = zip(context.pages, pages, strict=True)
+        shown = [_with_date(text, dates[p] if p < len(dates) else "") for text, p in texts]
         asked.append(
             Asked(
                 episode,
                 answer.query,
-                texts=(*context.pinned, *context.pages),
+                texts=(*context.pinned, *shown),
                 keep=(*range(first), *reversed(range(first, count))),
                 pages=(*[None] * first, *pages),
             )
@@ -204,7 +219,11 @@ def _dated(
     if dates is None:
         return texts
     own = dates[table.episode_pages(episode)]
-    return [f"({date}) {text}" if date else text for date, text in zip(own, texts, strict=True)]
+    return [_with_date(text, date) for text, date in zip(texts, own, strict=True)]
+
+
+def _with_date(text: str, date: str) -> str:
+    return f"({date}) {text}" if date else text
 
 
 def _seen_when_asked(table: EpisodeTable, episode: int) -> Iterator[tuple[int, tuple[int, ...]]]:

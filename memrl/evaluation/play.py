@@ -43,6 +43,7 @@ class EpisodeRecord:
         requests: pages requested. hits: of these, pages that were in main context.
         answer_scores: of a reader's answers: measure -> [summed score, number scored]; empty where
             nobody read; see `memrl.evaluation.readings`.
+        answer_scores_by_category: category of the question -> the same of its questions.
     """
 
     episode: int
@@ -64,6 +65,7 @@ class EpisodeRecord:
     requests: int = 0
     hits: int = 0
     answer_scores: dict[str, list[float]] = field(default_factory=dict)
+    answer_scores_by_category: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     @property
     def episode_return(self) -> float:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.play import EpisodeRecord
-from memrl.evaluation.play_live import LiveSession
+from memrl.evaluation.play_live import LiveEpisode, LiveSession
 from memrl.evaluation.prompted import play_prompted
-from memrl.evaluation.summary import Entry
 from memrl.llm.backend import Backend
 from memrl.llm.costs import LlmCosts
 from memrl.llm.summarizer import LlmSummarizer
@@ -85,11 +85,15 @@ class PromptedLineup:
             contestants.append(Contestant(self._name(mode), policy, settings=policy.settings))
         return contestants
 
-    def live_entries(self, arena: Arena, on_played: Callable[[int], None]) -> list[Entry]:
+    def live_entries(
+        self, arena: Arena, on_played: Callable[[str, int, LiveEpisode], None]
+    ) -> list[Entry]:
         """Those that call functions, each after it has played live memories of the episodes.
 
         Args:
-            arena: the episodes. on_played: called with 1 for each finished episode.
+            arena: the episodes.
+            on_played: called with the contestant's name, the episode as a number of the arena's
+                table, and how it went.
         """
         return [
             self._played_live(mode, arena, on_played)
@@ -97,8 +101,10 @@ class PromptedLineup:
             if mode in FUNCTION_MODES
         ]
 
-    def _played_live(self, mode: Mode, arena: Arena, on_played: Callable[[int], None]) -> Entry:
-        config, with_recall = self.config, mode == "functions"
+    def _played_live(
+        self, mode: Mode, arena: Arena, on_played: Callable[[str, int, LiveEpisode], None]
+    ) -> Entry:
+        config, name, with_recall = self.config, self._name(mode), mode == "functions"
         options = PlayerOptions(
             max_replies=config.max_replies,
             max_reply_tokens=config.max_reply_tokens,
@@ -108,14 +114,16 @@ class PromptedLineup:
         summarizer = LlmSummarizer(self.backend, player.costs)
         session = self.make_session(arena, with_recall=with_recall, summarizer=summarizer)
         episodes = range(arena.table.num_episodes)
-        records, logs = play_prompted(session, player, episodes, on_played=lambda *_: on_played(1))
+        records, logs = play_prompted(
+            session, player, episodes, on_played=lambda *told: on_played(name, *told)
+        )
         for number, record in zip(arena.episodes, records, strict=True):
             record.episode = number
         lines = [json.dumps(log.as_dict()) + "\n" for log in logs]
         replace_text(self.folder / f"prompted-{mode}.jsonl", "".join(lines))
         settings = {**player.settings, "with_recall": with_recall, "page_size": config.page_size}
         settings = _with_costs(settings, player.costs, records)
-        return Entry(self._name(mode), False, {}, [settings], records, [self.seed] * len(records))
+        return Entry(name, False, {}, [settings], records, [self.seed] * len(records))
 
     def _name(self, mode: Mode) -> str:
         return f"prompted {self.backend.name}, {_SAYS[mode]}"

@@ -182,12 +182,15 @@ def note_readings(records: Sequence[EpisodeRecord], readings: Sequence[Reading])
             "of one contestant and one run, and episodes by their numbers in those."
         )
     for reading in readings:
+        record = by_episode[reading.episode]
+        own = record.answer_scores_by_category.setdefault(reading.category, {})
         for measure, score in reading.scores.items():
             if score is None:
                 continue
-            tally = by_episode[reading.episode].answer_scores.setdefault(measure, [0.0, 0.0])
-            tally[0] += score
-            tally[1] += 1.0
+            for tallies in (record.answer_scores, own):
+                tally = tallies.setdefault(measure, [0.0, 0.0])
+                tally[0] += score
+                tally[1] += 1.0
 
 
 def summarize_answers(
@@ -207,6 +210,29 @@ def summarize_answers(
         clusters = [record.document for record in own]
         summary[measure] = asdict(stats.summarize_clusters(means, clusters, resampling=resampling))
     return summary
+
+
+def answers_by_category(records: Sequence[EpisodeRecord]) -> dict[str, dict[str, Any]]:
+    """Mean score over the questions of each category, of one contestant.
+
+    Returns:
+        Category -> measure -> `mean` and `scored` (questions).
+    """
+    tallies: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        for category, scores in record.answer_scores_by_category.items():
+            of_category = tallies.setdefault(category, {})
+            for measure, (total, count) in scores.items():
+                tally = of_category.setdefault(measure, [0.0, 0.0])
+                tally[0] += total
+                tally[1] += count
+    return {
+        category: {
+            measure: {"mean": total / count, "scored": int(count)}
+            for measure, (total, count) in sorted(scores.items())
+        }
+        for category, scores in sorted(tallies.items())
+    }
 
 
 def reference_records(

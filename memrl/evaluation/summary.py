@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from memrl.evaluation import stats
+from memrl.evaluation import budgets, stats
 from memrl.evaluation.by_category import summarize_by_category
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import BOUNDS, FLOORS
 from memrl.evaluation.play import EpisodeRecord, reward_per_question
+from memrl.evaluation.readings import answers_by_category, summarize_answers
 from memrl.evaluation.verdict import BEST_HEURISTIC, best_heuristic, verdicts
 from memrl.run_files import RunError, replace_text
 
-RESULTS_SCHEMA = 6
+RESULTS_SCHEMA = 7
 """Version of the structure that `summarize` returns."""
 
 
@@ -74,11 +75,15 @@ def summarize(
         bootstrap over them), `num_seeds`, `policies` (one mapping each, see `_policy_summary`),
         `best_heuristic` (the same mapping of what `verdict.best_heuristic` puts together, and
         `verdicts` by learned policy; None where no heuristic was played on validation), `paired`
-        (differences in reward per question; see `stats.PairedSummary`).
+        (differences in reward per question; see `stats.PairedSummary`), `by_budget` (see
+        `memrl.evaluation.budgets.by_budget`).
     """
-    by_name = {entry.name: entry for entry in entries}
     blocks = settings["split"]["kind"] == "halves"
-    policies = [_policy_summary(entry, np.random.default_rng(seed), blocks) for entry in entries]
+    rows = [_policy_summary(entry, np.random.default_rng(seed), blocks) for entry in entries]
+    by_budget = budgets.by_budget(rows)
+    policies = [row for row in rows if not budgets.is_point(row["settings"])]
+    entries = [entry for entry in entries if not budgets.is_point(entry.settings)]
+    by_name = {entry.name: entry for entry in entries}
     best, best_row = best_heuristic(entries), None
     if best is not None:
         by_name[best.name] = best
@@ -111,6 +116,7 @@ def summarize(
         "policies": policies,
         "best_heuristic": best_row,
         "paired": paired,
+        "by_budget": by_budget,
     }
 
 
@@ -186,6 +192,8 @@ def _policy_summary(entry: Entry, rng: np.random.Generator, blocks: bool) -> dic
             category: evidence / count for category, (evidence, count) in sorted(categories.items())
         },
         "by_category": summarize_by_category(records),
+        "answers": summarize_answers(entry.records, resampling),
+        "answers_by_category": answers_by_category(entry.records),
         "support_per_question": {name: total / questions for name, total in support.items()},
         "operations_per_question": {
             name: count / questions

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from memrl.evaluation import by_category, retrieval, verdict
+from memrl.evaluation import by_category, model_tables, retrieval, verdict
 from memrl.evaluation.lineup import FLOORS, LEARNED, LEARNED_OFFSET
 
 CONSOLE_WIDTH = 197
@@ -126,7 +126,7 @@ def detail_tables(results: Mapping[str, Any]) -> list[tuple[str, list[str], list
 
     By kind of question where every episode asks questions of one kind; support where main context
     holds what was retrieved and nothing else; recall@k of the rankings, which a run may add as
-    `results["ranking_recall"]`.
+    `results["ranking_recall"]`; and those of a language model.
     """
     tables = [(f"by category: {by_category.cell(results)}", *by_category.table(results))]
     if results["played"]["workload"] == "document_qa":
@@ -134,6 +134,7 @@ def detail_tables(results: Mapping[str, Any]) -> list[tuple[str, list[str], list
         tables.append((title, *retrieval.support_table(results["policies"])))
     recalls = results.get("ranking_recall", {})
     tables.append(("what the first k pages of a ranking hold", *retrieval.recall_table(recalls)))
+    tables += model_tables.tables(results)
     return [table for table in tables if table[2]]
 
 

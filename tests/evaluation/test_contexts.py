@@ -12,7 +12,7 @@ from table_fixtures import small_table, table_of, with_scores
 
 from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging
-from memrl.documents import Document, Page, Query
+from memrl.documents import Document, Episode, Page, Query
 from memrl.episode_log import EpisodeLog
 from memrl.evaluation.contexts import (
     Asked,
@@ -21,17 +21,20 @@ from memrl.evaluation.contexts import (
     asked_live,
     full_context,
     no_memory,
-    page_dates,
     rag_top_k,
+    table_dates,
     table_query,
 )
 from memrl.evaluation.play import play
 from memrl.evaluation.play_live import LiveEpisode, play_live
 from memrl.groups import PagingGroup
 from memrl.memory.blocks import Block
+from memrl.memory.embedders import HashingEmbedder
 from memrl.options import PagingOptions
 from memrl.page_texts import CUT_MARKER
 from memrl.policies.heuristics import StoreAndRetrieve
+from memrl.table_build import build_table, fit_lexical_statistics
+from memrl.table_part import table_part
 
 OPTIONS = PagingOptions(capacity=3, num_slots=3, staging="dense")
 SAID = [f"{('Ann', 'Bob')[page % 2]}: {text}" for page, text in enumerate(TEXTS)]
@@ -82,6 +85,8 @@ def test_working_context_of_a_live_session_is_kept_before_any_page() -> None:
     assert asked.texts == ("human: Ana", SAID[4], SAID[5], "likes apples")
     assert asked.keep == (0, 3, 2, 1)
     assert asked.pages == (None, 4, 5, 6), "the entry's own text is a page that nobody needs"
+    (dated,) = asked_live(0, played[0], [f"day {page}" for page in range(6)])
+    assert dated.texts == ("human: Ana", f"(day 4) {SAID[4]}", f"(day 5) {SAID[5]}", "likes apples")
 
 
 def test_references_read_what_had_been_seen_when_they_were_asked() -> None:
@@ -121,9 +126,20 @@ def test_a_question_as_the_table_has_it() -> None:
 
 
 def test_dates_follow_the_page_axis() -> None:
-    pages = tuple(Page("text", timestamp=f"day {n}") for n in range(3))
-    documents = [Document("a", pages, ()), Document("b", pages, ()), Document("c", pages[:1], ())]
-    assert page_dates(documents) == ["day 0", "day 1", "day 2", "day 0"], "shared pages count once"
+    """Also where documents share their pages, and of a part of a table, whose rows have moved."""
+    pages = tuple(Page(f"text {n}", timestamp=f"day {n}") for n in range(3))
+    query = (Query("what?", (0,)),)
+    documents = [
+        Document("a", pages, query),
+        Document("b", pages, query),
+        Document("c", (Page("x", timestamp="later"), Page("y")), query),
+    ]
+    episodes = [Episode(n, 0, len(d.pages), ((1, 0),)) for n, d in enumerate(documents)]
+    statistics = fit_lexical_statistics(documents)
+    table = build_table(documents, episodes, HashingEmbedder(), statistics, name="by hand")
+    assert table_dates(table, documents) == ["day 0", "day 1", "day 2", "later", ""]
+    part = table_part(table, np.array([2]))
+    assert table_dates(part, documents[::-1]) == ["later", ""]
 
 
 def test_a_search_session_reads_what_it_found() -> None:

@@ -123,7 +123,7 @@ def test_the_numbers_of_one_policy() -> None:
     ]
     records[1].evidence_by_category = {"two": [2.0, 2.0]}
     results = summarize([entry("x", records)], [], SETTINGS)
-    assert results["schema"] == 6
+    assert results["schema"] == 7
     assert results["best_heuristic"] is None, "nobody was played on validation"
     assert results["policies"][0]["hit_ratio"] is None
     assert results["clusters"] == ["a", "b"]

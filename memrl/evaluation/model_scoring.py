@@ -1,0 +1,162 @@
+"""Scoring a run in which a language model plays or reads: everybody on the same episodes.
+
+Contestants play first, those of the model among them; then the model plays its live memories; then
+it reads for whom it is asked to, and for the references.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from memrl.episode_log import EpisodeLog
+from memrl.evaluation import lineup
+from memrl.evaluation.contexts import Asked, asked_in_log, asked_live
+from memrl.evaluation.entry import Entry
+from memrl.evaluation.lineup import Arena
+from memrl.evaluation.play_live import LiveEpisode
+from memrl.evaluation.prompted_lineup import MakeSession, PromptedLineup, with_costs
+from memrl.evaluation.reader_lineup import AnswerRules, ReaderLineup
+from memrl.llm.backend import Backend
+from memrl.policies.base import Contestant
+from memrl.progress import progress_bar
+from memrl.prompted_config import FUNCTION_MODES, PromptedConfig
+from memrl.reader_config import ReaderConfig
+from memrl.run_files import replace_text
+
+SafePoint = Callable[[Callable[[int], None]], Callable[[int], None]]
+"""Makes a callback of progress one at which a run may be interrupted."""
+
+
+@dataclass(frozen=True)
+class ModelScoring:
+    """A language model among the contestants of a run, as a player, a reader or both.
+
+    Attributes:
+        prompted, reader: how it plays and reads. backend: the model.
+        make_session: see `MakeSession`.
+        rules: how answers are scored; None where the workload has no measure of them.
+        seed: of the run. folder: of the run; `prompted-<mode>.jsonl` (an episode a line) and
+            `readings.jsonl` (an answer a line) go there.
+    """
+
+    prompted: PromptedConfig
+    reader: ReaderConfig
+    backend: Backend
+    make_session: MakeSession
+    rules: AnswerRules | None
+    seed: int
+    folder: Path
+
+    def score(
+        self,
+        chosen: Sequence[Contestant],
+        learned: Collection[str],
+        validation: Arena,
+        test: Arena,
+        safe_point: SafePoint,
+    ) -> list[Entry]:
+        """Play everybody on test, and read.
+
+        Args:
+            chosen: the other contestants, every free number chosen; `lineup.PRIOR_RULE` is one.
+            learned: names of those that have learned. validation: where the best are found.
+            test: the episodes, of an environment that shows texts. safe_point: see `SafePoint`.
+        """
+        own = PromptedLineup(self.prompted, self.backend, self.make_session, self.seed, self.folder)
+        rule = next(one for one in chosen if one.name == lineup.PRIOR_RULE)
+        contestants = [*chosen, *own.contestants(rule.settings["threshold"])]
+        reading = _Reading(self, test)
+        reading.names = self._to_read(chosen, learned, validation)
+        if "prompted" in self.reader.reads:
+            reading.names |= {one.name for one in contestants[len(chosen) :]}
+        with progress_bar("scoring on test", len(contestants) * len(test.episodes)) as advance:
+            played = test.play(contestants, safe_point(advance), reading.listener(contestants))
+        pairs = list(zip(contestants, played, strict=True))
+        entries = [with_costs(Entry.of(*pair, self.seed), pair[0]) for pair in pairs]
+        num_live = sum(mode in FUNCTION_MODES for mode in self.prompted.modes)
+        with progress_bar("live memories", num_live * len(test.episodes)) as advance:
+            on_played = reading.live_listener(safe_point(advance))
+            entries += own.live_entries(test, on_played)
+        return entries + reading.finish(entries, safe_point)
+
+    def _to_read(
+        self, chosen: Sequence[Contestant], learned: Collection[str], validation: Arena
+    ) -> set[str]:
+        """Names of the contestants that are to be read; the best of a kind is so on validation."""
+        kinds = {
+            "learned": [one for one in chosen if one.name in learned],
+            "heuristic": [
+                one for one in chosen if one.name not in learned and not one.policy.is_privileged
+            ],
+        }
+        reads = self.reader.reads
+        names = {validation.choose(line).name for kind, line in kinds.items() if kind in reads}
+        if "clairvoyant" in reads:
+            names |= {one.name for one in chosen if one.policy.is_privileged}
+        return names
+
+
+class _Reading:
+    """What there is to be read of contestants while they play, and the reading of it."""
+
+    def __init__(self, scoring: ModelScoring, test: Arena) -> None:
+        self.names: set[str] = set()
+        self._scoring = scoring
+        self._test = test
+        self._asked: dict[str, list[Asked]] = {}
+        self._live: dict[str, tuple[list[Asked], list[str | None]]] = {}
+        self._readers = None
+        if scoring.rules is not None:
+            args = scoring.reader, scoring.backend, scoring.rules, test, scoring.seed
+            self._readers = ReaderLineup(*args)
+
+    def listener(self, contestants: Sequence[Contestant]) -> Callable[[int, int, EpisodeLog], None]:
+        """Notes the questions of contestants that are to be read."""
+
+        def note(number: int, episode: int, log: EpisodeLog) -> None:
+            one = contestants[number]
+            if self._readers is not None and one.name in self.names:
+                options = replace(self._test.options, **one.overrides)
+                asked = asked_in_log(self._test.table, options, episode, log, self._readers.dates)
+                self._asked.setdefault(one.name, []).extend(asked)
+
+        return note
+
+    def live_listener(
+        self, on_played: Callable[[int], None]
+    ) -> Callable[[str, int, LiveEpisode], None]:
+        """The same of live memories, with what the player said."""
+
+        def note(name: str, episode: int, played: LiveEpisode) -> None:
+            if self._readers is not None:
+                asked = asked_live(episode, played, self._readers.window_dates(episode))
+                own, said = self._live.setdefault(name, ([], []))
+                own += asked
+                said += played.replies
+                if "prompted" in self._scoring.reader.reads:
+                    self._asked.setdefault(name, []).extend(asked)
+            on_played(1)
+
+        return note
+
+    def finish(self, entries: Sequence[Entry], safe_point: SafePoint) -> list[Entry]:
+        """Score what players said, read, and return the references."""
+        readers = self._readers
+        if readers is None:
+            return []
+        for entry in entries:
+            if entry.name in self._live:
+                readers.note_said(entry, *self._live[entry.name])
+        num_asked = sum(map(len, self._asked.values())) + readers.num_reference_questions
+        with progress_bar("reading", num_asked) as advance:
+            on_read = safe_point(advance)
+            for entry in entries:
+                if entry.name in self._asked:
+                    readers.read(entry, self._asked[entry.name], on_read)
+            references = readers.references(on_read)
+        lines = [json.dumps(row) + "\n" for row in readers.rows]
+        replace_text(self._scoring.folder / "readings.jsonl", "".join(lines))
+        return references
