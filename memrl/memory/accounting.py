@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,11 +28,11 @@ class Durations:
         self._least_s = math.inf
         self._most_s = 0.0
 
-    def add(self, duration_s: float) -> None:
-        """Count one duration."""
+    def add(self, duration_s: float, count: int = 1) -> None:
+        """Count a duration, `count` times."""
         ratio = max(duration_s, _SHORTEST_S) / _SHORTEST_S
         bucket = min(int(math.log2(ratio) * _STEPS_PER_OCTAVE), _NUM_BUCKETS - 1)
-        self._counts[bucket] += 1
+        self._counts[bucket] += count
         self._least_s = min(self._least_s, duration_s)
         self._most_s = max(self._most_s, duration_s)
 
@@ -46,6 +46,23 @@ class Durations:
                 middle_s: float = _SHORTEST_S * 2 ** ((bucket + 0.5) / _STEPS_PER_OCTAVE)
                 return min(max(middle_s, self._least_s), self._most_s)
         return math.nan
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able, for `include`."""
+        is_empty = self._least_s == math.inf
+        return {
+            "buckets": {str(own): count for own, count in enumerate(self._counts) if count},
+            "least_s": None if is_empty else self._least_s,
+            "most_s": None if is_empty else self._most_s,
+        }
+
+    def include(self, counted: Mapping[str, Any]) -> None:
+        """Count all that `as_dict` of others told."""
+        for bucket, count in counted["buckets"].items():
+            self._counts[int(bucket)] += count
+        if counted["buckets"]:
+            self._least_s = min(self._least_s, counted["least_s"])
+            self._most_s = max(self._most_s, counted["most_s"])
 
 
 @dataclass(slots=True)

@@ -150,7 +150,7 @@ def test_a_failure_is_an_empty_answer_and_counted() -> None:
     heard: list[int] = []
     answers = reader.read(fruit(), asked, heard.append)
     assert [(a.text, a.error) for a in answers] == [("", "gone"), ("one", "")]
-    assert (reader.costs.failures, reader.costs.decisions, heard) == (1, 2, [2])
+    assert (reader.costs.failures, reader.costs.decisions, heard) == ({"other": 1}, 2, [2])
     assert reader.costs.as_dict(num_queries=2)["tokens_per_query"] == 52
     json.dumps(reader.settings)
 

@@ -74,7 +74,7 @@ def test_replies_are_read_and_failures_counted() -> None:
     chooser = Chooser(ScriptedBackend(replies), calibrates=False, costs=costs)
     chosen = chooser.choose([ASKED] * 3, [NULL] * 3)
     assert chosen == [Choice(1, 0.5), Choice(None, 0.5), Choice(None, 0.5)]
-    assert (costs.calls, costs.failures, costs.parse_failures) == (3, 1, 1)
+    assert (costs.calls, costs.failures, costs.parse_failures) == (3, {"other": 1}, 1)
     assert (costs.attempts, costs.prompt_tokens, costs.cached_tokens) == (6, 30, 12)
     for choice in chosen:
         costs.decided(choice.seconds)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from memrl.llm.accounting import ExchangeTotals
 from memrl.llm.backend import BackendError, ChatMessage, Reply, Request, Scores, ToolCall, Usage
+from memrl.llm.costs import LlmCosts, merged_costs
 from memrl.llm.record import RecordingBackend, ReplayBackend, exchanges
 from memrl.llm.scripted import ScriptedBackend
 
@@ -250,40 +250,61 @@ def test_a_killed_run_has_written_what_it_was_told(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------- accounting
 
 
-def test_totals_count_each_exchange_once() -> None:
-    totals = ExchangeTotals()
-    assert totals.as_dict()["seconds_p50"] is None
-    totals.add(REPLY)
-    totals.add(Reply("ok", usage=Usage(5, 0, 1, 1.0), model="tiny"))
+def test_costs_count_each_exchange_once() -> None:
+    costs = LlmCosts()
+    assert costs.as_dict(0)["seconds_per_decision_p50"] is None
+    costs.add(REPLY)
+    costs.add(Reply("ok", usage=Usage(5, 0, 1, 1.0), model="tiny"))
     busy = ("HTTP 500: oh: no", "rate limit: slow down")
-    totals.add(
+    costs.add(
         Reply("", finish="failed", error="Busy.", usage=Usage(seconds=2.0, attempts=2), faults=busy)
     )
-    totals.add(Reply("", finish="failed", error="The prompt is too long.", usage=Usage(90)))
-    totals.add(Scores((-1.0,), Usage(7, 7, 0, 0.5)))
-    found = json.loads(json.dumps(totals.as_dict()))
-    quantiles = found.pop("seconds_p50"), found.pop("seconds_p95"), found.pop("seconds")
-    assert quantiles == pytest.approx((0.5, 2.0, 3.8), rel=0.05)
+    costs.add(Reply("", finish="failed", error="The prompt is too long.", usage=Usage(90)))
+    costs.add(Scores((-1.0,), Usage(7, 7, 0, 0.5)))
+    for seconds in (0.5, 0.5, 2.0):
+        costs.decided(seconds)
+    found = json.loads(json.dumps(costs.as_dict(4)))
+    assert merged_costs([found]) == found
+    quantiles = [found.pop(f"seconds_per_decision_p{percent}") for percent in (50, 95)]
+    assert [*quantiles, found.pop("seconds")] == pytest.approx([0.5, 2.0, 3.8], rel=0.05)
+    assert sum(found.pop("durations")["buckets"].values()) == 3
     assert found == {
         "calls": 5,
-        "retries": 2,
+        "attempts": 7,
         "prompt_tokens": 112,
         "cached_tokens": 11,
         "reply_tokens": 4,
+        "decisions": 3,
+        "parse_failures": 0,
         "estimates": 1,
         "cut": 1,
         "failures": {"other": 1, "rate limit": 1},
         "faults": {"HTTP 500": 1, "rate limit": 1, "time-out": 1},
         "models": {"tiny": 1, "tiny-2024": 1},
+        "queries": 4,
+        "tokens_per_query": 116 / 4,
     }
 
 
-def test_totals_of_a_replay_are_those_of_the_run(tmp_path: Path) -> None:
+def test_costs_of_several_runs_are_those_of_one() -> None:
+    whole, parts = LlmCosts(), [LlmCosts(), LlmCosts(), LlmCosts()]
+    for seconds in (0.1, 0.4, 0.2, 3.0, 0.1):
+        for costs in (whole, parts[int(seconds > 0.15)]):
+            costs.add(REPLY)
+            costs.decided(seconds)
+    together = merged_costs([costs.as_dict(2) for costs in parts])
+    assert together.pop("seconds") == pytest.approx(whole.seconds)
+    expected = whole.as_dict(6)
+    expected.pop("seconds")
+    assert together == expected
+
+
+def test_costs_of_a_replay_are_those_of_the_run(tmp_path: Path) -> None:
     path = tmp_path / "llm.jsonl"
-    live, replayed = ExchangeTotals(), ExchangeTotals()
+    live, replayed = LlmCosts(), LlmCosts()
     with RecordingBackend(ScriptedBackend([REPLY, "b"]), path) as recording:
         for reply in recording.complete([ask("a"), ask("b")]):
             live.add(reply)
     for _, reply in exchanges(path):
         replayed.add(reply)
-    assert replayed.as_dict() == live.as_dict()
+    assert replayed.as_dict(2) == live.as_dict(2)
