@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_runs import ROOT, Outcome, episodes_of, json_lines, results_of, train, train_module
+import tiny_runs
+from tiny_runs import ROOT, Outcome, json_lines, train, train_module
 
 from memrl.llm.backend import BackendError, Reply, Request, ToolCall, Usage
 from memrl.llm.record import exchanges
@@ -74,6 +75,22 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ScriptedBa
     return run_of(folder), backend
 
 
+def untimed(noted: dict[str, Any]) -> dict[str, Any]:
+    """Notes without the time that policies took here."""
+    return {key: value for key, value in noted.items() if key != "timing"}
+
+
+def results_of(run: Path) -> dict[str, Any]:
+    results = tiny_runs.results_of(run)
+    for policy in results["policies"]:
+        policy["notes"] = [untimed(own) for own in policy["notes"]]
+    return results
+
+
+def episodes_of(run: Path) -> list[dict[str, Any]]:
+    return [{**row, "notes": untimed(row["notes"])} for row in tiny_runs.episodes_of(run)]
+
+
 def rows_of(run: Path) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in results_of(run)["policies"]}
 
@@ -109,14 +126,18 @@ def test_everybody_plays_the_same_episodes(finished: tuple[Path, ScriptedBackend
 
 def test_what_asking_cost_is_with_the_rows(finished: tuple[Path, ScriptedBackend]) -> None:
     rows = rows_of(finished[0])
-    costs = [rows[name]["settings"][0]["costs"] for name in NAMES]
-    costs += [row["settings"][0]["reader"]["costs"] for row in rows.values() if row["answers"]]
+    costs = [rows[name]["notes"][0]["costs"] for name in NAMES]
+    costs += [row["notes"][0]["reader"]["costs"] for row in rows.values() if row["answers"]]
     for own in costs:  # also where all was answered from the recording
         assert own["calls"] > 0
         assert own["prompt_tokens"] == 100 * own["calls"]
         assert own["seconds"] == 0.25 * own["calls"]
         assert own["tokens_per_query"] > 0
-    assert "costs" not in rows["gain regression"]["settings"][0]
+    assert "costs" not in rows["gain regression"]["notes"][0]
+    assert rows["gain regression"]["notes"][0].keys() >= {"missed"}
+    text = (finished[0] / "results.md").read_text()
+    assert "What a decision takes" in text
+    assert "Why queries were missed" in text
 
 
 def test_every_exchange_is_in_the_run_folder(finished: tuple[Path, ScriptedBackend]) -> None:
@@ -146,10 +167,10 @@ def test_the_same_reader_answers_for_policies_and_references(
     said = {name for name, row in rows.items() if "said/f1" in row["answers"]}
     assert said == {name for name in NAMES if "free text" in name}
     for name in read:
-        (settings,) = rows[name]["settings"]
-        assert settings["reader"]["budget_tokens"] == 60
-        assert settings["reader"]["costs"]["calls"] > 0
-        assert settings["reader"]["judge"]["costs"]["calls"] > 0
+        (notes,) = rows[name]["notes"]
+        assert notes["reader"]["budget_tokens"] == 60
+        assert notes["reader"]["costs"]["calls"] > 0
+        assert notes["reader"]["judge"]["costs"]["calls"] > 0
         assert rows[name]["answers"]["judge"]["estimate"] == 1.0
     assert rows["reader, no memory"]["evidence_recall"]["estimate"] == 0.0
     assert rows["reader, no memory"]["tokens_read_per_question"] == 0.0

@@ -7,6 +7,8 @@ from typing import Any
 
 REFERENCE = "reference"
 """Key of which reference an entry is, among its settings."""
+BUDGET = "budget_tokens"
+"""Key of the most tokens that it read for a question, None for the model's window."""
 POINT = "budget_point"
 """Key, among the settings, of an entry that is a point of a curve and no row of the table."""
 
@@ -34,12 +36,12 @@ def by_budget(summaries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     points: dict[tuple[str, float], dict[str, Any]] = {}
     for own in references:
         first = own["settings"][0]
-        reference, budget = first[REFERENCE], first["reader"]["budget_tokens"]
+        reference, budget = first[REFERENCE], first[BUDGET]
         order = float("inf") if budget is None else budget
         if reference != "no_memory":
             points[reference, order] = {
-                "reference": reference,
-                "budget_tokens": budget,
+                REFERENCE: reference,
+                BUDGET: budget,
                 **{name: own[name] for name in ("tokens_read_per_question", "evidence_recall")},
                 "answers": own["answers"],
             }

@@ -21,6 +21,8 @@ class Entry:
         runs: index into `settings` of each record; all 0 unless given.
         kind: see `Contestant`.
         validation: one value per run: its reward per question there; all None unless given.
+        notes: one mapping per run: what was measured beside the records, see
+            `memrl.evaluation.model_notes`; empty unless given.
     """
 
     name: str
@@ -32,11 +34,13 @@ class Entry:
     runs: list[int] = field(default_factory=list)
     kind: Kind = "heuristic"
     validation: list[float | None] = field(default_factory=list)
+    notes: list[dict[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """One run that was not played on validation, unless told otherwise."""
+        """One run, not played on validation and with nothing noted, unless told otherwise."""
         self.runs = self.runs or [0] * len(self.records)
         self.validation = self.validation or [None] * len(self.settings)
+        self.notes = self.notes or [{} for _ in self.settings]
 
     @classmethod
     def of(cls, contestant: Contestant, records: list[EpisodeRecord], seed: int) -> Entry:

@@ -16,10 +16,12 @@ from memrl.evaluation import lineup
 from memrl.evaluation.contexts import Asked, asked_in_log, asked_live
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
+from memrl.evaluation.model_notes import Misses, TimedPolicy, costs_note
 from memrl.evaluation.play_live import LiveEpisode
-from memrl.evaluation.prompted_lineup import MakeSession, PromptedLineup, with_costs
+from memrl.evaluation.prompted_lineup import MakeSession, PromptedLineup
 from memrl.evaluation.reader_lineup import AnswerRules, ReaderLineup
 from memrl.llm.backend import Backend
+from memrl.llm.costs import LlmCosts
 from memrl.policies.base import Contestant
 from memrl.progress import progress_bar
 from memrl.prompted_config import FUNCTION_MODES, PromptedConfig
@@ -65,21 +67,27 @@ class ModelScoring:
             learned: names of those that have learned. validation: where the best are found.
             test: the episodes, of an environment that shows texts. safe_point: see `SafePoint`.
         """
-        own = PromptedLineup(self.prompted, self.backend, self.make_session, self.seed, self.folder)
+        model = PromptedLineup(
+            self.prompted, self.backend, self.make_session, self.seed, self.folder
+        )
         rule = next(one for one in chosen if one.name == lineup.PRIOR_RULE)
-        contestants = [*chosen, *own.contestants(rule.settings["threshold"])]
+        contestants = [*chosen, *model.contestants(rule.settings["threshold"])]
         reading = _Reading(self, test)
         reading.names = self._to_read(chosen, learned, validation)
         if "prompted" in self.reader.reads:
             reading.names |= {one.name for one in contestants[len(chosen) :]}
+        timed = [TimedPolicy(one.policy) for one in contestants]
+        players = [replace(one, policy=own) for one, own in zip(contestants, timed, strict=True)]
         with progress_bar("scoring on test", len(contestants) * len(test.episodes)) as advance:
-            played = test.play(contestants, safe_point(advance), reading.listener(contestants))
-        pairs = list(zip(contestants, played, strict=True))
-        entries = [with_costs(Entry.of(*pair, self.seed), pair[0]) for pair in pairs]
+            played = test.play(players, safe_point(advance), reading.listener(contestants))
+        entries = [
+            reading.noted(Entry.of(one, records, self.seed), policy)
+            for one, records, policy in zip(contestants, played, timed, strict=True)
+        ]
         num_live = sum(mode in FUNCTION_MODES for mode in self.prompted.modes)
         with progress_bar("live memories", num_live * len(test.episodes)) as advance:
             on_played = reading.live_listener(safe_point(advance))
-            entries += own.live_entries(test, on_played)
+            entries += model.live_entries(test, on_played)
         return entries + reading.finish(entries, safe_point)
 
     def _to_read(
@@ -106,6 +114,7 @@ class _Reading:
         self.names: set[str] = set()
         self._scoring = scoring
         self._test = test
+        self._misses: dict[str, Misses] = {}
         self._asked: dict[str, list[Asked]] = {}
         self._live: dict[str, tuple[list[Asked], list[str | None]]] = {}
         self._readers = None
@@ -114,16 +123,26 @@ class _Reading:
             self._readers = ReaderLineup(*args)
 
     def listener(self, contestants: Sequence[Contestant]) -> Callable[[int, int, EpisodeLog], None]:
-        """Notes the questions of contestants that are to be read."""
+        """Notes why queries were missed, and the questions of contestants that are to be read."""
 
         def note(number: int, episode: int, log: EpisodeLog) -> None:
             one = contestants[number]
+            options = replace(self._test.options, **one.overrides)
+            has_recall = options.stage_from == "both"
+            self._misses.setdefault(one.name, Misses()).add_log(log, has_recall=has_recall)
             if self._readers is not None and one.name in self.names:
-                options = replace(self._test.options, **one.overrides)
                 asked = asked_in_log(self._test.table, options, episode, log, self._readers.dates)
                 self._asked.setdefault(one.name, []).extend(asked)
 
         return note
+
+    def noted(self, entry: Entry, timed: TimedPolicy) -> Entry:
+        """The entry of a contestant that has played, with what there is to note."""
+        notes = timed.note() | self._misses[entry.name].note()
+        costs = getattr(timed.policy, "costs", None)
+        if isinstance(costs, LlmCosts):
+            notes |= costs_note(costs, sum(record.num_queries for record in entry.records))
+        return replace(entry, notes=[notes])
 
     def live_listener(
         self, on_played: Callable[[int], None]

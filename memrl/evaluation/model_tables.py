@@ -1,11 +1,21 @@
-"""Tables of runs in which a language model plays or reads: answers, and accuracy against budget."""
+"""Tables of runs in which a language model plays or reads.
+
+Answers and accuracy against budget; what a decision takes, learned beside prompted; why queries
+were missed.
+"""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from memrl.evaluation.model_notes import COSTS, MISSED, READER, TIMING
 from memrl.evaluation.reader_lineup import SAID
+from memrl.llm.costs import merged_costs
+from memrl.memory.accounting import Durations
+from memrl.policies.prompted_log import Failure
 
 Table = tuple[str, list[str], list[list[str]]]
 """Title, columns and rows of text."""
@@ -18,7 +28,14 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
     Args:
         results: of `memrl.evaluation.summary.summarize`.
     """
-    return [_answers(results), _by_category(results), _by_budget(results)]
+    return [
+        _answers(results),
+        _by_category(results),
+        _by_budget(results),
+        _decisions(results),
+        _readers(results),
+        _misses(results),
+    ]
 
 
 def _answers(results: Mapping[str, Any]) -> Table:
@@ -68,6 +85,88 @@ def _by_budget(results: Mapping[str, Any]) -> Table:
     ]
     heads = ["reference", "budget, tokens", "tokens read / q", "evidence recall", *measures]
     return "accuracy against token budget, without paging", heads, rows
+
+
+def _decisions(results: Mapping[str, Any]) -> Table:
+    """What a decision takes: of a model its own seconds and tokens, of others their seconds."""
+    rows = []
+    for policy in results["policies"]:
+        costs, timing = (_noted(policy, key) for key in (COSTS, TIMING))
+        if costs:
+            told = merged_costs(costs)
+            rows.append([policy["name"], *_seconds(told["decisions"], costs), *_asked(told)])
+        elif timing:
+            count = sum(own["decisions"] for own in timing)
+            rows.append([policy["name"], *_seconds(count, timing), *["-"] * len(_ASKED_HEADS)])
+    heads = ["policy", "decisions", "s / decision p50", "p95", *_ASKED_HEADS]
+    return "what a decision takes, seconds amortised over a batch", heads, rows
+
+
+def _readers(results: Mapping[str, Any]) -> Table:
+    """The same of a reader, whose decisions are answers."""
+    rows = []
+    for policy in results["policies"]:
+        costs = [own[COSTS] for own in _noted(policy, READER)]
+        if costs:
+            told = merged_costs(costs)
+            rows.append([policy["name"], *_seconds(told["decisions"], costs), *_asked(told)])
+    heads = ["read for", "answers", "s / answer p50", "p95", *_ASKED_HEADS]
+    return "what reading takes", heads, rows
+
+
+_ASKED_HEADS = (
+    *("calls", "prompt tokens", "of these cached", "reply tokens", "tokens / decision"),
+    *("tokens / q", "failed calls", "parse failures"),
+)
+
+
+def _asked(told: Mapping[str, Any]) -> list[str]:
+    tokens = told["prompt_tokens"] + told["reply_tokens"]
+    of_decision, of_query = tokens / max(told["decisions"], 1), told["tokens_per_query"]
+    return [
+        *(f"{told[name]:,}" for name in ("calls", "prompt_tokens", "cached_tokens")),
+        f"{told['reply_tokens']:,}",
+        f"{of_decision:,.0f}",
+        "-" if of_query is None else f"{of_query:,.0f}",
+        str(sum(told["failures"].values())),
+        str(told["parse_failures"]),
+    ]
+
+
+def _seconds(count: int, told: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Decisions, and two quantiles of their seconds, over all runs."""
+    durations = Durations()
+    for own in told:
+        durations.include(own["durations"])
+    quantiles = [durations.quantile(fraction) for fraction in (0.5, 0.95)]
+    return [f"{count:,}", *map(_two_digits, quantiles)]
+
+
+def _two_digits(seconds: float) -> str:
+    """As many as hold: quantiles are within 4.5 %."""
+    if math.isnan(seconds):
+        return "-"
+    return f"{seconds:.0f}" if seconds >= 100 else f"{seconds:.2g}"
+
+
+def _misses(results: Mapping[str, Any]) -> Table:
+    """How many of the queries that pay evidence were missed for which reason."""
+    rows = []
+    for policy in results["policies"]:
+        counts = Counter[str]()
+        for own in _noted(policy, MISSED):
+            counts.update(own)
+        if counts["scored"]:
+            missed = counts.total() - counts["scored"]
+            reasons = [str(counts[str(reason)]) for reason in Failure]
+            rows.append([policy["name"], f"{missed} of {counts['scored']}", *reasons])
+    heads = ["policy", "missed", *(str(reason).replace("_", " ") for reason in Failure)]
+    return "why queries were missed", heads, rows
+
+
+def _noted(policy: Mapping[str, Any], key: str) -> list[Any]:
+    """What the runs noted under a key."""
+    return [notes[key] for notes in policy["notes"] if key in notes]
 
 
 def _by(policy: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -7,18 +7,17 @@ memories of the same episodes. See docs/prompted.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
-from memrl.evaluation.play import EpisodeRecord
+from memrl.evaluation.model_notes import Misses, costs_note
 from memrl.evaluation.play_live import LiveEpisode, LiveSession
 from memrl.evaluation.prompted import play_prompted
 from memrl.llm.backend import Backend
-from memrl.llm.costs import LlmCosts
 from memrl.llm.summarizer import LlmSummarizer
 from memrl.memory.summarizers import Summarizer
 from memrl.policies.base import Contestant
@@ -27,8 +26,6 @@ from memrl.policies.prompted_functions import PlayerOptions, PromptedPlayer
 from memrl.prompted_config import FUNCTION_MODES, Mode, PromptedConfig
 from memrl.run_files import replace_text
 
-COSTS = "costs"
-"""Key of what asking the model cost, among an entry's settings."""
 _SAYS: dict[Mode, str] = {
     "choice": "choice",
     "choice_at_queries": "choice at queries",
@@ -122,22 +119,13 @@ class PromptedLineup:
         lines = [json.dumps(log.as_dict()) + "\n" for log in logs]
         replace_text(self.folder / f"prompted-{mode}.jsonl", "".join(lines))
         settings = {**player.settings, "with_recall": with_recall, "page_size": config.page_size}
-        settings = _with_costs(settings, player.costs, records)
-        return Entry(name, False, {}, [settings], records, [self.seed] * len(records))
+        misses = Misses()
+        for log in logs:
+            misses.add_prompted(log)
+        num_queries = sum(record.num_queries for record in records)
+        notes = costs_note(player.costs, num_queries) | misses.note()
+        seeds = [self.seed] * len(records)
+        return Entry(name, False, {}, [settings], records, seeds, notes=[notes])
 
     def _name(self, mode: Mode) -> str:
         return f"prompted {self.backend.name}, {_SAYS[mode]}"
-
-
-def with_costs(entry: Entry, contestant: Contestant) -> Entry:
-    """The entry of a contestant that has played, with what asking its model cost, if it has one."""
-    costs = getattr(contestant.policy, "costs", None)
-    if not isinstance(costs, LlmCosts):
-        return entry
-    return replace(entry, settings=[_with_costs(entry.settings[0], costs, entry.records)])
-
-
-def _with_costs(
-    settings: dict[str, Any], costs: LlmCosts, records: Sequence[EpisodeRecord]
-) -> dict[str, Any]:
-    return {**settings, COSTS: costs.as_dict(sum(record.num_queries for record in records))}

@@ -15,10 +15,11 @@ from typing import Any
 
 from memrl.documents import Query
 from memrl.evaluation.answer_scores import ScoreAnswer
-from memrl.evaluation.budgets import POINT, REFERENCE
+from memrl.evaluation.budgets import BUDGET, POINT, REFERENCE
 from memrl.evaluation.contexts import Asked, full_context, no_memory, rag_top_k
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
+from memrl.evaluation.model_notes import READER, costs_note
 from memrl.evaluation.readers import Answer, LlmReader
 from memrl.evaluation.readings import (
     LlmJudge,
@@ -29,12 +30,9 @@ from memrl.evaluation.readings import (
     replied,
 )
 from memrl.llm.backend import Backend
-from memrl.llm.costs import LlmCosts
 from memrl.reader_config import REFERENCES, ReaderConfig, Reference
 from memrl.table import EpisodeTable
 
-READER = "reader"
-"""Key of who read and what it cost, among an entry's settings."""
 SAID = "said/"
 """How measures of what a player said itself begin; those of the reader's answers have no such."""
 
@@ -154,7 +152,7 @@ class ReaderLineup:
         for number, record in zip(self._arena.episodes, records, strict=True):
             record.episode = number
         name = self._name(reference)
-        settings: dict[str, Any] = {REFERENCE: reference}
+        settings: dict[str, Any] = {REFERENCE: reference, BUDGET: budget_tokens}
         if is_point:
             name, settings[POINT] = f"{name}, {budget_tokens} tokens", True
         entry = Entry(name, False, {}, [settings], records, [self._seed] * len(records))
@@ -186,12 +184,12 @@ class ReaderLineup:
     ) -> None:
         table = self._arena.table
         readings = grade(table, asked, answers, self._rules.score)
-        told = reader.settings | _costs(reader.costs, asked)
+        told = reader.settings | costs_note(reader.costs, len(asked))
         if self._config.judges:
             judge = LlmJudge(self._backend)
             readings = judge.judge(table, readings)
-            told["judge"] = judge.settings | _costs(judge.costs, asked)
-        entry.settings = [{**entry.settings[0], READER: told}]
+            told["judge"] = judge.settings | costs_note(judge.costs, len(asked))
+        entry.notes = [{**entry.notes[0], READER: told}]
         self._note(entry, "reader", readings)
 
     def _note(self, entry: Entry, answered_by: str, readings: Iterable[Reading]) -> None:
@@ -199,7 +197,3 @@ class ReaderLineup:
         note_readings(entry.records, numbered)
         head = {"policy": entry.name, "answered_by": answered_by}
         self.rows += [head | asdict(reading) for reading in numbered]
-
-
-def _costs(costs: LlmCosts, asked: Sequence[Asked]) -> dict[str, Any]:
-    return {"costs": costs.as_dict(len(asked))}

@@ -43,6 +43,7 @@ def merge(runs: Sequence[Sequence[Entry]]) -> list[Entry]:
             into.runs = into.runs + [len(into.settings) + run for run in entry.runs]
             into.settings = into.settings + entry.settings
             into.validation = into.validation + entry.validation
+            into.notes = into.notes + entry.notes
             into.records = into.records + entry.records
             into.seeds = into.seeds + entry.seeds
     for entry in merged.values():
@@ -178,6 +179,7 @@ def _policy_summary(entry: Entry, rng: np.random.Generator, blocks: bool) -> dic
         "overrides": entry.overrides,
         "settings": entry.settings,
         "validation": entry.validation,
+        "notes": entry.notes,
         "episodes": len(records),
         "questions": questions,
         "reward_per_question": asdict(
@@ -262,7 +264,7 @@ def write_entries(path: Path, entries: Sequence[Entry]) -> None:
         }
         for record, seed, run in zip(entry.records, entry.seeds, entry.runs, strict=True):
             line = {"seed": seed, "run": run, "settings": entry.settings[run]}
-            line |= {"validation": entry.validation[run]}
+            line |= {"validation": entry.validation[run], "notes": entry.notes[run]}
             lines.append(json.dumps(head | line | {"record": asdict(record)}) + "\n")
     replace_text(path, "".join(lines))
 
@@ -292,6 +294,7 @@ def read_entries(path: Path) -> list[Entry]:
             if row["run"] == len(entry.settings):
                 entry.settings.append(row["settings"])
                 entry.validation.append(row["validation"])
+                entry.notes.append(row["notes"])
             entry.records.append(record)
             entry.seeds.append(row["seed"])
             entry.runs.append(row["run"])

@@ -150,6 +150,26 @@ def failure_of(turn: TurnTrace, answer: AnsweredQuery) -> Failure | None:
     return Failure.PREMATURE_STOP if has_given_up else Failure.WRONG_SEARCH
 
 
+def missed_by_actions(answer: AnsweredQuery, *, has_recall: bool) -> Failure | None:
+    """Why a policy that picks actions missed a query; None if it was not, or pays no evidence.
+
+    The environment searches for it, and all that it says is what main context holds:
+    - all missing evidence was staged, or there from the start: `found_not_answered`;
+    - all that archival held of it was staged: `not_stored`, unless recall is staged as well;
+    - else `wrong_search`.
+
+    Args:
+        answer: to the query. has_recall: whether pages that were not stored can be staged.
+    """
+    if answer.evidence is None or answer.evidence == 1.0:
+        return None
+    if not answer.absent or answer.staged == 1.0:
+        return Failure.FOUND_NOT_ANSWERED
+    if answer.staged >= answer.stored and not has_recall:
+        return Failure.NOT_STORED
+    return Failure.WRONG_SEARCH
+
+
 @dataclass(frozen=True)
 class PromptedLog:
     """All turns of an episode together; JSON-able by `as_dict`.

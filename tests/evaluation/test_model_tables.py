@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from table_fixtures import small_table
 
+from envs.lockstep import LockstepPaging
 from memrl.config import RunConfig, run_settings
 from memrl.evaluation import model_tables
-from memrl.evaluation.budgets import POINT, REFERENCE
+from memrl.evaluation.budgets import BUDGET, POINT, REFERENCE
 from memrl.evaluation.entry import Entry
-from memrl.evaluation.play import EpisodeRecord
-from memrl.evaluation.summary import summarize
+from memrl.evaluation.model_notes import TimedPolicy, costs_note
+from memrl.evaluation.play import EpisodeRecord, play
+from memrl.evaluation.summary import merge, read_entries, summarize, write_entries
+from memrl.llm.backend import Reply, Usage
+from memrl.llm.costs import LlmCosts
+from memrl.llm.scripted import ScriptedBackend
+from memrl.options import PagingOptions
+from memrl.policies.clairvoyant import Clairvoyant
+from memrl.policies.heuristics import StoreAndRetrieve, YieldOnly
+from memrl.policies.prompted_choice import PromptedChoice
 from memrl.reader_config import ReaderConfig
 
 SETTINGS = run_settings(RunConfig())
@@ -47,7 +58,7 @@ def answered(name: str, scores: dict[str, list[float]], **settings: Any) -> Entr
 
 
 def reference(name: str, budget: int | None, **settings: Any) -> Entry:
-    told = {REFERENCE: name, "reader": {"budget_tokens": budget}}
+    told = {REFERENCE: name, BUDGET: budget}
     return answered(f"{name} {budget}", {"f1": [1.0, 2.0]}, **told, **settings)
 
 
@@ -123,3 +134,79 @@ def test_without_a_model_there_is_nothing_to_show() -> None:
 def test_a_reader_that_cannot_be_is_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ReaderConfig(**settings)
+
+
+# ---------------------------------------------------------------------------------------- notes
+
+
+def cost_of(*seconds: float) -> dict[str, Any]:
+    """Each decision took one call of 90 tokens read, half of them cached, and 10 written."""
+    costs = LlmCosts()
+    for own in seconds:
+        costs.add(Reply("ok", usage=Usage(90, 45, 10, own)))
+        costs.decided(own)
+    return costs_note(costs, num_queries=2)
+
+
+def test_costs_of_runs_are_added_up_beside_the_time_of_policies() -> None:
+    timed = TimedPolicy(YieldOnly())
+    timed.durations.add(0.002, 30)
+    timed.decisions = 30
+    entries = [answered("learned", {}), answered("prompted", {}), answered("nobody", {})]
+    entries[0].notes = [timed.note()]
+    entries[1].notes = [cost_of(1.0, 1.0) | timed.note(), cost_of(4.0)]
+    heads, rows = tables_of(*entries)["what a decision takes, seconds amortised over a batch"]
+    assert heads[:4] == ["policy", "decisions", "s / decision p50", "p95"]
+    assert rows == [
+        ["learned", "30", "0.002", "0.002", *["-"] * 8],
+        ["prompted", "3", "1", "4", "3", "270", "135", "30", "100", "75", "0", "0"],
+    ]
+
+
+def test_reading_has_costs_of_its_own() -> None:
+    made = answered("x", {})
+    made.notes = [{"reader": cost_of(1.0)}]
+    tables = tables_of(made)
+    assert tables["what a decision takes, seconds amortised over a batch"][1] == []
+    assert tables["what reading takes"][1] == [
+        ["x", "1", "1", "1", "1", "90", "45", "10", "100", "50", "0", "0"]
+    ]
+
+
+def test_misses_are_told_by_reason() -> None:
+    made = answered("x", {})
+    made.notes = [
+        {"missed": {"scored": 5, "no_search": 2, "wrong_tier": 1}},
+        {"missed": {"scored": 5, "no_search": 1}},
+    ]
+    heads, rows = tables_of(made)["why queries were missed"]
+    assert dict(zip(heads, rows[0], strict=True)) == {
+        **{"policy": "x", "missed": "4 of 10", "no search": "3", "wrong tier": "1"},
+        **dict.fromkeys(("bad call", "not stored", "wrong search", "premature stop"), "0"),
+        "found not answered": "0",
+    }
+
+
+def test_notes_stay_with_their_runs(tmp_path: Path) -> None:
+    runs = [[answered("x", {})], [answered("x", {})]]
+    for number, (one,) in enumerate(runs):
+        one.notes = [{"missed": {"scored": number}}]
+        one.seeds = [number] * len(one.records)
+    (merged,) = merge(runs)
+    assert merged.notes == [{"missed": {"scored": 0}}, {"missed": {"scored": 1}}]
+    write_entries(tmp_path / "episodes.jsonl", [merged])
+    assert read_entries(tmp_path / "episodes.jsonl") == [merged]
+
+
+def test_a_policy_is_timed_and_plays_as_before() -> None:
+    table = small_table(6, num_documents=3, num_pages=10, num_episodes=6, num_queries=4)
+    options = PagingOptions(capacity=3, num_slots=3, num_candidates=2, archival_capacity=6)
+    timed = TimedPolicy(StoreAndRetrieve(1))
+    records = play(LockstepPaging(table, options, 4), timed, range(6))
+    assert records == play(LockstepPaging(table, options, 4), StoreAndRetrieve(1), range(6))
+    told = timed.note()["timing"]
+    assert told["decisions"] == sum(told["durations"]["buckets"].values()) > 0
+    assert told["durations"]["least_s"] > 0
+    assert TimedPolicy(Clairvoyant(options.reward)).is_privileged
+    assert TimedPolicy(PromptedChoice(ScriptedBackend())).reads_text
+    assert not timed.reads_text

@@ -10,7 +10,14 @@ from prompted_players import Played, at_query, call, fruit, is_warning, say, sea
 
 from memrl.episode_log import AnsweredQuery
 from memrl.llm.backend import Reply, Request
-from memrl.policies.prompted_log import End, Failure, SearchTrace, TurnTrace, failure_of
+from memrl.policies.prompted_log import (
+    End,
+    Failure,
+    SearchTrace,
+    TurnTrace,
+    failure_of,
+    missed_by_actions,
+)
 
 RECALL = SearchTrace("conversation_search", "apple", 0, 2, 2)
 ARCHIVAL = SearchTrace("archival_memory_search", "apple", 0, 2, 2)
@@ -112,3 +119,22 @@ def test_what_was_saved_is_in_the_right_tier() -> None:
 
     # One entry is all that archival holds, so every search finds it, and it comes in.
     assert Played(saves, fruit(0)).log.missed == {}
+
+
+@pytest.mark.parametrize(
+    ("answered", "without_recall", "with_recall"),
+    [
+        (answer(1.0), None, None),
+        (answer(None), None, None),
+        (answer(0.5, absent=0), Failure.FOUND_NOT_ANSWERED, Failure.FOUND_NOT_ANSWERED),
+        (answer(0.0, stored=1.0, staged=1.0), *[Failure.FOUND_NOT_ANSWERED] * 2),
+        (answer(0.0, stored=0.5, staged=0.5), Failure.NOT_STORED, Failure.WRONG_SEARCH),
+        (answer(0.0), Failure.NOT_STORED, Failure.WRONG_SEARCH),
+        (answer(0.5, stored=1.0, staged=0.5), Failure.WRONG_SEARCH, Failure.WRONG_SEARCH),
+    ],
+)
+def test_a_policy_of_actions_misses_for_what_was_lost_or_not_found(
+    answered: AnsweredQuery, without_recall: Failure | None, with_recall: Failure | None
+) -> None:
+    assert missed_by_actions(answered, has_recall=False) is without_recall
+    assert missed_by_actions(answered, has_recall=True) is with_recall
