@@ -35,7 +35,7 @@ from envs.session import Session
 from envs.sharded import InShards, tiered_group, training_group
 from envs.workloads import describe
 from envs.workloads.loading import load_workload
-from envs.workloads.official import official_question, official_scores
+from envs.workloads.official import official_question, official_scores, posed_question
 from envs.workloads.splits import clusters_of
 from envs.workloads.tables import Tables, data_record, split_tables, workload_record
 from memrl.algos.gain_regression import GainRegression
@@ -369,6 +369,7 @@ def model_scoring(
             config.reader,
             backend,
             make_session,
+            partial(posed_question, workload.name),
             answer_rules(workload),
             config.seed,
             folder,

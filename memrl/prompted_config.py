@@ -24,6 +24,7 @@ class PromptedConfig:
         most_episodes: most test episodes, evenly spread over the table, that all contestants are
             scored on when a model plays or reads; None for all.
         view: what a choice is shown: the best of what is there, or everything with its numbers.
+        line_tokens: most tokens of a text in the compact view.
         calibrates: whether likelihoods are taken relative to a prompt that tells nothing.
         page_size: hits on a page of results; all of them come into main context.
         max_replies, max_reply_tokens: of one turn, of one reply in it.
@@ -33,6 +34,7 @@ class PromptedConfig:
     modes: tuple[Mode, ...] = ()
     most_episodes: int | None = None
     view: Literal["compact", "full"] = "compact"
+    line_tokens: int = 48
     calibrates: bool = False
     page_size: int = 5
     max_replies: int = 8
@@ -41,7 +43,7 @@ class PromptedConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no model could play by."""
-        at_least(self, 1, "page_size", "max_replies", "max_reply_tokens")
+        at_least(self, 1, "line_tokens", "page_size", "max_replies", "max_reply_tokens")
         if self.most_episodes is not None:
             at_least(self, 1, "most_episodes")
         if len(set(self.modes)) < len(self.modes):

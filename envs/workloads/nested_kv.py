@@ -50,6 +50,11 @@ def orderings_name(level: int) -> str:
     return f"random_orderings_100_samples_140_indices_{level + 1}_levels.jsonl"
 
 
+def ask_for_value(key: str) -> str:
+    """The question for what a key leads to, in words."""
+    return f"What is the value of {key}? If it is a key too, go on to its value."
+
+
 # ---------------------------------------------------------------------- documents
 
 

@@ -32,7 +32,7 @@ from envs.workloads.answer_scoring import (
     score_answer,
     token_scores,
 )
-from envs.workloads.nested_kv import contained_value, exact_value
+from envs.workloads.nested_kv import ask_for_value, contained_value, exact_value
 from memrl.documents import Query
 from memrl.set_scores import set_scores
 
@@ -75,7 +75,18 @@ def official_scores(
 
 def official_question(workload: str, query: Query) -> str:
     """The question as the benchmark puts it to a reader: LoCoMo asks for dates in its own way."""
-    return locomo_scoring.official_question(query) if workload == "locomo" else query.text
+    if workload == "locomo":
+        return locomo_scoring.official_question(query)
+    return posed_question(workload, query.text)
+
+
+def posed_question(workload: str, text: str) -> str:
+    """The question of a query's text as a model is asked it.
+
+    Of nested key-value retrieval the text is a bare key, by which searches find the first pair.
+    MemGPT's instructions say there that a value may be a key that has to be looked up as well.
+    """
+    return ask_for_value(text) if workload == "nested_kv" else text
 
 
 def _locomo(query: Query, prediction: str) -> Scores:

@@ -38,7 +38,7 @@ class ModelScoring:
 
     Attributes:
         prompted, reader: how it plays and reads. backend: the model.
-        make_session: see `MakeSession`.
+        make_session: see `MakeSession`. pose: puts the text of a query as a question to a player.
         rules: how answers are scored; None where the workload has no measure of them.
         seed: of the run. folder: of the run; `prompted-<mode>.jsonl` (an episode a line) and
             `readings.jsonl` (an answer a line) go there.
@@ -48,6 +48,7 @@ class ModelScoring:
     reader: ReaderConfig
     backend: Backend
     make_session: MakeSession
+    pose: Callable[[str], str]
     rules: AnswerRules | None
     seed: int
     folder: Path
@@ -68,7 +69,7 @@ class ModelScoring:
             test: the episodes, of an environment that shows texts. safe_point: see `SafePoint`.
         """
         model = PromptedLineup(
-            self.prompted, self.backend, self.make_session, self.seed, self.folder
+            self.prompted, self.backend, self.make_session, self.pose, self.seed, self.folder
         )
         rule = next(one for one in chosen if one.name == lineup.PRIOR_RULE)
         contestants = [*chosen, *model.contestants(rule.settings["threshold"])]

@@ -54,6 +54,7 @@ class PromptedLineup:
 
     Attributes:
         config: which modes, and how. backend: the model. make_session: see `MakeSession`.
+        pose: puts the text of a query as a question.
         seed: of the run. folder: of the run; what happened in live memories goes to
             `prompted-<mode>.jsonl` there, one line an episode.
     """
@@ -61,6 +62,7 @@ class PromptedLineup:
     config: PromptedConfig
     backend: Backend
     make_session: MakeSession
+    pose: Callable[[str], str]
     seed: int
     folder: Path
 
@@ -75,7 +77,11 @@ class PromptedLineup:
             if mode in FUNCTION_MODES:
                 continue
             choice = PromptedChoice(
-                self.backend, view=self.config.view, calibrates=self.config.calibrates
+                self.backend,
+                view=self.config.view,
+                calibrates=self.config.calibrates,
+                line_tokens=self.config.line_tokens,
+                pose=self.pose,
             )
             is_hybrid = mode == "choice_at_queries"
             policy = PromptedAtQueries(choice, store_threshold) if is_hybrid else choice
@@ -107,7 +113,7 @@ class PromptedLineup:
             max_reply_tokens=config.max_reply_tokens,
             adds_heartbeats=config.adds_heartbeats,
         )
-        player = PromptedPlayer(self.backend, options)
+        player = PromptedPlayer(self.backend, options, self.pose)
         summarizer = LlmSummarizer(self.backend, player.costs)
         session = self.make_session(arena, with_recall=with_recall, summarizer=summarizer)
         episodes = range(arena.table.num_episodes)

@@ -30,7 +30,7 @@ ViewName = Literal["compact", "full"]
 MOST_SHOWN = 3
 """Messages and notes that the compact view shows where an operation is asked for."""
 LINE_TOKENS = 48
-"""Most tokens of a text in the compact view."""
+"""Most tokens of a text in the compact view, unless told otherwise."""
 REPLY_TOKENS = 24
 """Room for any choice, in any tokenizer."""
 _CUT = "..."
@@ -45,12 +45,14 @@ class Decision:
     Attributes:
         observation: without batch axis. layout: the action space. texts: what stands in the rows.
         legal: operations that are legal -> rows that they may go to (0 for YIELD and NEXT).
+        line_tokens: most tokens of a text in the compact view.
     """
 
     observation: Mapping[str, Tensor]
     layout: ActionLayout
     texts: ShownTexts
     legal: Mapping[Op, tuple[int, ...]]
+    line_tokens: int = LINE_TOKENS
 
     @classmethod
     def of(
@@ -59,6 +61,7 @@ class Decision:
         action_mask: Tensor,
         layout: ActionLayout,
         texts: ShownTexts,
+        line_tokens: int = LINE_TOKENS,
     ) -> Decision:
         """The decision with this mask, (A,) bool."""
         legal: dict[Op, list[int]] = {}
@@ -66,7 +69,13 @@ class Decision:
             op, row = layout.decode(action)
             legal.setdefault(op, []).append(row)
         rows = {op: tuple(own) for op, own in legal.items()}
-        return cls(dict(observation) | {"action_mask": action_mask}, layout, texts, rows)
+        seen = dict(observation) | {"action_mask": action_mask}
+        return cls(seen, layout, texts, rows, line_tokens)
+
+    def quoted(self, text: str | None) -> str:
+        """A text on one line, shortened, which cannot end its own quotation."""
+        short = truncate(_display(text or ""), self.line_tokens, count_tokens, marker=_CUT)
+        return json.dumps(short, ensure_ascii=False)
 
     @property
     def at_query(self) -> bool:
@@ -92,8 +101,10 @@ def _compact_arguments(decision: Decision, op: Op) -> Request:
     rows = decision.legal[op]
     names = [_row_name(decision, op, row) for row in rows]
     texts = decision.texts.candidates if op is Op.RETRIEVE else decision.texts.slots
-    lines = [f"question {_quoted(decision.texts.query)}"] if decision.at_query else []
-    lines += [f"{name}: {_quoted(texts[row])}" for name, row in zip(names, rows, strict=True)]
+    lines = [f"question {decision.quoted(decision.texts.query)}"] if decision.at_query else []
+    lines += [
+        f"{name}: {decision.quoted(texts[row])}" for name, row in zip(names, rows, strict=True)
+    ]
     return _asked(
         prompts.ARGUMENT_INSTRUCTIONS[op.name],
         prompts.ARGUMENT_EXAMPLES[op.name],
@@ -196,28 +207,23 @@ def _situation(decision: Decision) -> str:
     slots, candidates = decision.texts.slots, decision.texts.candidates
     features = decision.observation
     if decision.at_query:
-        in_view = _shown(features["slots"], slots)
-        found = _shown(features["candidates"], candidates)
-        return f"question {_quoted(decision.texts.query)} | in view: {in_view} | found: {found}"
+        asked = decision.quoted(decision.texts.query)
+        in_view = _shown(decision, features["slots"], slots)
+        found = _shown(decision, features["candidates"], candidates)
+        return f"question {asked} | in view: {in_view} | found: {found}"
     victim = first_true(features["slots"][None, :, FEATURE["victim"]] > 0)
-    situation = f"oldest message {_quoted(slots[int(victim)])}"
+    situation = f"oldest message {decision.quoted(slots[int(victim)])}"
     if Op.EVICT in decision.legal:
-        situation += f" | new message {_quoted(slots[decision.arriving_row])}"
+        situation += f" | new message {decision.quoted(slots[decision.arriving_row])}"
     return situation
 
 
-def _shown(features: Tensor, texts: Sequence[str | None]) -> str:
+def _shown(decision: Decision, features: Tensor, texts: Sequence[str | None]) -> str:
     """The texts of the rows that score best against the focus, ties by row."""
     scores = features[:, FEATURE["dense"]] + features[:, FEATURE["lexical"]]
     order = scores.argsort(descending=True, stable=True).tolist()
     best = [row for row in order if texts[row] is not None][:MOST_SHOWN]
-    return ", ".join(_quoted(texts[row]) for row in best) or "nothing"
-
-
-def _quoted(text: str | None) -> str:
-    """A text on one line, shortened, which cannot end its own quotation."""
-    short = truncate(_display(text or ""), LINE_TOKENS, count_tokens, marker=_CUT)
-    return json.dumps(short, ensure_ascii=False)
+    return ", ".join(decision.quoted(texts[row]) for row in best) or "nothing"
 
 
 # ---------------------------------------------------------------------- full

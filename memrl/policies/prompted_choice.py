@@ -8,7 +8,7 @@ function calls, is `memrl.policies.prompted_functions`.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -21,7 +21,13 @@ from memrl.llm.choosing import Choice, Chooser
 from memrl.llm.costs import LlmCosts
 from memrl.observation_text import ShownTexts
 from memrl.policies.base import GLOBAL, layout_of
-from memrl.policies.choice_views import VIEWS, Decision, ViewName, without_situation
+from memrl.policies.choice_views import (
+    LINE_TOKENS,
+    VIEWS,
+    Decision,
+    ViewName,
+    without_situation,
+)
 from memrl.policies.heuristics import StoreAndRetrieve
 from memrl.privileged import PrivilegedState
 
@@ -37,6 +43,8 @@ class PromptedChoice:
         backend: the model. Where it can score, the most likely choice is taken; else it replies.
         view: what it is shown; see `memrl.policies.choice_views`.
         calibrates: see `memrl.llm.choosing.Chooser`.
+        line_tokens: most tokens of a text in the compact view.
+        pose: puts the text of a query as a question.
 
     Attributes:
         costs: of all decisions so far.
@@ -49,12 +57,20 @@ class PromptedChoice:
     reads_text: ClassVar[bool] = True
 
     def __init__(
-        self, backend: Backend, *, view: ViewName = "compact", calibrates: bool = False
+        self,
+        backend: Backend,
+        *,
+        view: ViewName = "compact",
+        calibrates: bool = False,
+        line_tokens: int = LINE_TOKENS,
+        pose: Callable[[str], str] = str,
     ) -> None:
         self.backend = backend
         self.costs = LlmCosts()
         self._view_name: ViewName = view
         self._view = VIEWS[view]
+        self._line_tokens = line_tokens
+        self._pose = pose
         self._chooser = Chooser(backend, calibrates=calibrates, costs=self.costs)
 
     @property
@@ -63,8 +79,10 @@ class PromptedChoice:
         return {
             "mode": "choice",
             "view": self._view_name,
+            "line_tokens": self._line_tokens,
             "picks_by": "likelihood" if self.backend.can_score else "reply",
             "calibrated": self._chooser.calibrates,
+            "question": self._pose("..."),
             "model": dict(self.backend.identity),
             "prompts_sha256": prompts.module_sha256(),
         }
@@ -88,7 +106,11 @@ class PromptedChoice:
         decisions = []
         for row in rows:
             seen = {name: values[row].cpu() for name, values in observation.items()}
-            decisions.append(Decision.of(seen, action_mask[row].cpu(), layout, texts[row]))
+            shown = texts[row]
+            if shown.query is not None:
+                shown = dataclasses.replace(shown, query=self._pose(shown.query))
+            mask = action_mask[row].cpu()
+            decisions.append(Decision.of(seen, mask, layout, shown, self._line_tokens))
         chosen = self._decide(decisions)
         actions = torch.zeros(len(action_mask), dtype=torch.int64)
         actions[rows] = torch.tensor(chosen, dtype=torch.int64)

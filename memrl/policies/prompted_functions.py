@@ -9,7 +9,7 @@ those of `memrl.policies.prompted_choice` and are marked so.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
@@ -60,16 +60,22 @@ class PromptedPlayer:
     on.
 
     Args:
-        backend: the model. options: limits.
+        backend: the model. options: limits. pose: puts the text of a query as a question.
 
     Attributes:
         costs: of all turns so far. Every reply is a decision.
     """
 
-    def __init__(self, backend: Backend, options: PlayerOptions | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        options: PlayerOptions | None = None,
+        pose: Callable[[str], str] = str,
+    ) -> None:
         self.backend = backend
         self.options = options or PlayerOptions()
         self.costs = LlmCosts()
+        self._pose = pose
         self._turns: list[TurnTrace] = []
         self._display = make_display()
 
@@ -79,6 +85,7 @@ class PromptedPlayer:
         return {
             "mode": "functions",
             **asdict(self.options),
+            "question": self._pose("..."),
             "model": dict(self.backend.identity),
             "prompts_sha256": prompts.module_sha256(),
         }
@@ -94,7 +101,7 @@ class PromptedPlayer:
 
     def on_query(self, turn: Turn, question: str) -> None:
         """Let the model search, and answer by `send_message`."""
-        self._play(turn, self._display(question), is_query=True)
+        self._play(turn, self._display(self._pose(question)), is_query=True)
 
     # ------------------------------------------------------------------ one turn
 

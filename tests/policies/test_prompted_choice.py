@@ -305,6 +305,22 @@ def test_a_cache_can_be_played_by_the_full_view() -> None:
     assert act(group, policy) == [group.layout.encode(Op.EVICT, 1)]
 
 
+def test_texts_are_as_long_and_questions_as_they_are_to_be_put() -> None:
+    observation, mask = rows_of(True, prior=(0.0,))
+    texts = [ShownTexts(("victim", None), ("word " * 60 + "end",), "key")]
+    for line_tokens, is_whole in ((48, False), (96, True)):
+        backend = ScriptedBackend(scores=preferring("answer"))
+        policy = PromptedChoice(
+            backend, line_tokens=line_tokens, pose=lambda text: f"What is {text}?"
+        )
+        policy.act(observation, mask, texts=texts)
+        shown = backend.requests[0].messages[1].content
+        assert ("end" in shown) == is_whole
+        assert shown.startswith('question "What is key?" ')
+        assert policy.settings["question"] == "What is ...?"
+        assert policy.settings["line_tokens"] == line_tokens
+
+
 # ---------------------------------------------------------------------------------------- hybrid
 
 

@@ -17,14 +17,16 @@ from prompted_players import (
     say,
     search,
 )
+from session_players import session_of
 from table_fixtures import table_of
 
 from memrl.documents import Query
+from memrl.evaluation.prompted import play_prompted
 from memrl.llm import prompts
 from memrl.llm.backend import ChatMessage, Reply, Request, ToolCall, Usage
 from memrl.llm.scripted import ScriptedBackend
 from memrl.memory.main_context import PRESSURE_NOTICE
-from memrl.policies.prompted_functions import PlayerOptions
+from memrl.policies.prompted_functions import PlayerOptions, PromptedPlayer
 from memrl.policies.prompted_log import PromptedLog
 from memrl.table import EpisodeTable
 
@@ -350,3 +352,12 @@ def test_a_log_needs_the_turns_of_its_own_episode() -> None:
     played = Played(at_query(say("one")), fruit(0))
     with pytest.raises(ValueError, match="0 turns at queries and the log has 1"):
         PromptedLog.of([], played.live[0].log.answers)
+
+
+def test_a_question_is_put_as_told() -> None:
+    backend = ScriptedBackend(at_query(say("no idea")))
+    player = PromptedPlayer(backend, pose=lambda text: f"Tell me: {text}")
+    play_prompted(session_of(fruit(0)), player, [0])
+    (asked,) = [request for request in backend.requests if not is_warning(request)]
+    assert asked.messages[-1].content == "Tell me: what about the apple?"
+    assert player.settings["question"] == "Tell me: ..."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -10,7 +11,7 @@ import pytest
 
 from envs.workloads import official
 from envs.workloads.locomo import load_locomo
-from envs.workloads.official import UNOFFICIAL, official_question, official_scores
+from envs.workloads.official import UNOFFICIAL, official_question, official_scores, posed_question
 from memrl.document_config import DocumentQaConfig
 from memrl.documents import Query
 
@@ -54,6 +55,16 @@ def test_locomo_asks_for_dates_in_its_own_way() -> None:
     temporal = query("May", category="temporal")
     assert official_question("locomo", temporal).startswith("Where? Use DATE of CONVERSATION")
     assert official_question("chat", temporal) == "Where?"
+
+
+def test_a_bare_key_is_asked_for_in_words() -> None:
+    key = str(uuid.UUID(int=2**128 - 1))
+    asked = posed_question("nested_kv", key)
+    assert asked == f"What is the value of {key}? If it is a key too, go on to its value."
+    assert official_question("nested_kv", query("x", category="level 0")) == posed_question(
+        "nested_kv", "Where?"
+    )
+    assert posed_question("locomo", "Where?") == "Where?"
 
 
 def test_a_wrong_gold_answer_is_masked_only_if_asked_for() -> None:
