@@ -164,6 +164,9 @@ def test_the_same_reader_answers_for_policies_and_references(
     assert len(read & {"gain regression", "gain regression + store offset"}) == 1
     others = read - NAMES - REFERENCES - {"clairvoyant"}
     assert len(others) == 2, "of those that learned and of the rules the best one each"
+    best = {row["name"]: row["policies"] for row in results_of(run)["best_read"]}
+    assert best.keys() == {"best heuristic", "best learned"}
+    assert {name for names in best.values() for name in names} == others
     said = {name for name, row in rows.items() if "said/f1" in row["answers"]}
     assert said == {name for name in NAMES if "free text" in name}
     for name in read:

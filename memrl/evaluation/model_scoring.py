@@ -74,9 +74,9 @@ class ModelScoring:
         rule = next(one for one in chosen if one.name == lineup.PRIOR_RULE)
         contestants = [*chosen, *model.contestants(rule.settings["threshold"])]
         reading = _Reading(self, test)
-        reading.names = self._to_read(chosen, learned, validation)
+        reading.roles = self._to_read(chosen, learned, validation)
         if "prompted" in self.reader.reads:
-            reading.names |= {one.name for one in contestants[len(chosen) :]}
+            reading.roles |= {one.name: None for one in contestants[len(chosen) :]}
         timed = [TimedPolicy(one.policy) for one in contestants]
         players = [replace(one, policy=own) for one, own in zip(contestants, timed, strict=True)]
         with progress_bar("scoring on test", len(contestants) * len(test.episodes)) as advance:
@@ -93,18 +93,19 @@ class ModelScoring:
 
     def _to_read(
         self, chosen: Sequence[Contestant], learned: Collection[str], validation: Arena
-    ) -> set[str]:
-        """Names of the contestants that are to be read; the best of a kind is so on validation."""
+    ) -> dict[str, str | None]:
+        """Names of the contestants that are to be read, with what they are the best of."""
+        rest = [one for one in chosen if one.name not in learned]
         kinds = {
             "learned": [one for one in chosen if one.name in learned],
-            "heuristic": [
-                one for one in chosen if one.name not in learned and not one.policy.is_privileged
-            ],
+            "heuristic": [one for one in rest if not one.policy.is_privileged],
         }
         reads = self.reader.reads
-        names = {validation.choose(line).name for kind, line in kinds.items() if kind in reads}
+        names: dict[str, str | None] = {
+            validation.choose(line).name: kind for kind, line in kinds.items() if kind in reads
+        }
         if "clairvoyant" in reads:
-            names |= {one.name for one in chosen if one.policy.is_privileged}
+            names |= {one.name: None for one in rest if one.policy.is_privileged}
         return names
 
 
@@ -112,7 +113,7 @@ class _Reading:
     """What there is to be read of contestants while they play, and the reading of it."""
 
     def __init__(self, scoring: ModelScoring, test: Arena) -> None:
-        self.names: set[str] = set()
+        self.roles: dict[str, str | None] = {}
         self._scoring = scoring
         self._test = test
         self._misses: dict[str, Misses] = {}
@@ -131,7 +132,7 @@ class _Reading:
             options = replace(self._test.options, **one.overrides)
             has_recall = options.stage_from == "both"
             self._misses.setdefault(one.name, Misses()).add_log(log, has_recall=has_recall)
-            if self._readers is not None and one.name in self.names:
+            if self._readers is not None and one.name in self.roles:
                 asked = asked_in_log(self._test.table, options, episode, log, self._readers.dates)
                 self._asked.setdefault(one.name, []).extend(asked)
 
@@ -175,7 +176,8 @@ class _Reading:
             on_read = safe_point(advance)
             for entry in entries:
                 if entry.name in self._asked:
-                    readers.read(entry, self._asked[entry.name], on_read)
+                    role = self.roles.get(entry.name)
+                    readers.read(entry, self._asked[entry.name], role, on_read)
             references = readers.references(on_read)
         lines = [json.dumps(row) + "\n" for row in readers.rows]
         replace_text(self._scoring.folder / "readings.jsonl", "".join(lines))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from memrl.evaluation.best_read import has_role
 from memrl.evaluation.model_notes import COSTS, MISSED, READER, TIMING
 from memrl.evaluation.reader_lineup import SAID
 from memrl.llm.costs import merged_costs
@@ -40,7 +41,7 @@ def tables(results: Mapping[str, Any]) -> list[Table]:
 
 def _answers(results: Mapping[str, Any]) -> Table:
     """Scores of the reader's answers, and of what players said themselves."""
-    answered = [(policy["name"], *own) for policy in results["policies"] for own in _by(policy)]
+    answered = [(row["name"], *own) for row in _read(results) for own in _by(row)]
     measures = _measures([scores for _, _, scores in answered])
     rows = [
         [name, by, *(_interval(scores.get(measure)) for measure in measures)]
@@ -49,10 +50,25 @@ def _answers(results: Mapping[str, Any]) -> Table:
     return "scores of answers, mean and 95 % interval", ["policy", "answered by", *measures], rows
 
 
+def _read(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Whom the reader answers for: the best of each kind under names that say so, and the others.
+
+    A policy that some run chose as the best has answers of that run alone.
+    """
+    best = []
+    for row in results["best_read"]:
+        counts = Counter(row["policies"])
+        chosen = ", ".join(counts)
+        if len(counts) > 1:
+            chosen = ", ".join(f"{count} x {name}" for name, count in counts.most_common())
+        best.append({**row, "name": f"{row['name']} (chosen on validation): {chosen}"})
+    return best + [policy for policy in results["policies"] if not has_role(policy)]
+
+
 def _by_category(results: Mapping[str, Any]) -> Table:
     """The same by category of the question, a mean over questions."""
     rows, heads = [], dict[tuple[str, str], None]()
-    for policy in results["policies"]:
+    for policy in _read(results):
         own: dict[str, dict[tuple[str, str], float]] = {}
         for category, scores in policy["answers_by_category"].items():
             for measure, score in scores.items():
@@ -105,7 +121,7 @@ def _decisions(results: Mapping[str, Any]) -> Table:
 def _readers(results: Mapping[str, Any]) -> Table:
     """The same of a reader, whose decisions are answers."""
     rows = []
-    for policy in results["policies"]:
+    for policy in _read(results):
         costs = [own[COSTS] for own in _noted(policy, READER)]
         if costs:
             told = merged_costs(costs)

@@ -15,6 +15,7 @@ from typing import Any
 
 from memrl.documents import Query
 from memrl.evaluation.answer_scores import ScoreAnswer
+from memrl.evaluation.best_read import ROLE
 from memrl.evaluation.budgets import BUDGET, POINT, REFERENCE
 from memrl.evaluation.contexts import Asked, full_context, no_memory, rag_top_k
 from memrl.evaluation.entry import Entry
@@ -83,11 +84,22 @@ class ReaderLineup:
         return self.dates[self._arena.table.episode_pages(episode)]
 
     def read(
-        self, entry: Entry, asked: Sequence[Asked], on_read: Callable[[int], None] | None = None
+        self,
+        entry: Entry,
+        asked: Sequence[Asked],
+        role: str | None,
+        on_read: Callable[[int], None] | None = None,
     ) -> None:
-        """Answer what a contestant was asked from what its main context held."""
+        """Answer what a contestant was asked from what its main context held.
+
+        Args:
+            entry: its records. asked: see `contexts`. on_read: see `LlmReader.read`.
+            role: what it is the best of, see `memrl.evaluation.best_read`; None for nothing.
+        """
         reader = self._reader(self._config.budget_tokens)
         self._grade(entry, reader, asked, reader.read(self._arena.table, asked, on_read))
+        if role is not None:
+            entry.notes[0][READER][ROLE] = role
 
     def note_said(
         self, entry: Entry, asked: Sequence[Asked], replies: Sequence[str | None]

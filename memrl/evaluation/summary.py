@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from memrl.evaluation import budgets, stats
+from memrl.evaluation import best_read, budgets, stats
 from memrl.evaluation.by_category import summarize_by_category
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import BOUNDS, FLOORS
@@ -77,7 +77,8 @@ def summarize(
         `best_heuristic` (the same mapping of what `verdict.best_heuristic` puts together, and
         `verdicts` by learned policy; None where no heuristic was played on validation), `paired`
         (differences in reward per question; see `stats.PairedSummary`), `by_budget` (see
-        `memrl.evaluation.budgets.by_budget`).
+        `memrl.evaluation.budgets.by_budget`), `best_read` (see
+        `memrl.evaluation.best_read.best_read`).
     """
     blocks = settings["split"]["kind"] == "halves"
     rows = [_policy_summary(entry, np.random.default_rng(seed), blocks) for entry in entries]
@@ -118,6 +119,7 @@ def summarize(
         "best_heuristic": best_row,
         "paired": paired,
         "by_budget": by_budget,
+        "best_read": best_read.best_read(entries),
     }
 
 

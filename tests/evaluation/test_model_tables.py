@@ -11,6 +11,7 @@ from table_fixtures import small_table
 from envs.lockstep import LockstepPaging
 from memrl.config import RunConfig, run_settings
 from memrl.evaluation import model_tables
+from memrl.evaluation.best_read import ROLE
 from memrl.evaluation.budgets import BUDGET, POINT, REFERENCE
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.model_notes import TimedPolicy, costs_note
@@ -80,6 +81,41 @@ def test_answers_of_reader_and_player_are_rows_of_their_own() -> None:
     heads, rows = tables["scores of answers by category"]
     assert heads == ["policy", "answered by", "even: f1", "odd: f1", "even: em", "odd: em"]
     assert rows[1] == ["x", "the player", "0.750", "0.750", "-", "-"]
+
+
+def folds(*chosen: str) -> list[list[Entry]]:
+    """Runs of six documents each, in which the reader read for this rule as the best one."""
+    runs = []
+    for fold, best in enumerate(chosen):
+        run = [answered(name, {}) for name in ("rule", "other")]
+        for own in run:
+            for number, one in enumerate(own.records):
+                one.document = f"fold {fold} {one.document}"
+                if own.name == best:
+                    one.answer_scores = {"f1": [float(fold == 1 and number % 2 == 0), 1.0]}
+            if own.name == best:
+                own.notes = [{"reader": {ROLE: "heuristic", **cost_of(1.0)}}]
+        runs.append(run)
+    return runs
+
+
+def test_the_best_of_a_kind_is_what_each_run_has_chosen() -> None:
+    results = summarize(merge(folds("rule", "other", "rule")), [], SETTINGS)
+    (best,) = results["best_read"]
+    assert best["policies"] == ["rule", "other", "rule"]
+    assert len(best["answers"]["f1"]["cluster_values"]) == 18
+    assert best["answers"]["f1"]["estimate"] == pytest.approx(3 / 18)
+    tables = {title: rows for title, _, rows in model_tables.tables(results)}
+    name = "best heuristic (chosen on validation): 2 x rule, 1 x other"
+    (row,) = tables["scores of answers, mean and 95 % interval"]
+    assert row[:2] == [name, "the reader"]
+    (costs,) = tables["what reading takes"]
+    assert costs[:2] == [name, "3"]
+
+
+def test_what_only_some_runs_have_read_for_is_no_row() -> None:
+    runs = folds("rule", "neither", "rule")
+    assert summarize(merge(runs), [], SETTINGS)["best_read"] == []
 
 
 def test_categories_are_means_over_questions() -> None:
