@@ -66,7 +66,7 @@ def _read(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _by_category(results: Mapping[str, Any]) -> Table:
-    """The same by category of the question, a mean over questions."""
+    """The same by category of the question, a mean over questions; empty where all are of one."""
     rows, heads = [], dict[tuple[str, str], None]()
     for policy in _read(results):
         own: dict[str, dict[tuple[str, str], float]] = {}
@@ -81,6 +81,8 @@ def _by_category(results: Mapping[str, Any]) -> Table:
         [name, by, *(f"{scores[key]:.3f}" if key in scores else "-" for key in keys)]
         for name, by, scores in rows
     ]
+    if len({category for category, _ in keys}) < 2:
+        cells = []
     columns = [f"{category}: {measure}" for category, measure in keys]
     return "scores of answers by category", ["policy", "answered by", *columns], cells
 

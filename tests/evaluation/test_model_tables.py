@@ -81,6 +81,10 @@ def test_answers_of_reader_and_player_are_rows_of_their_own() -> None:
     heads, rows = tables["scores of answers by category"]
     assert heads == ["policy", "answered by", "even: f1", "odd: f1", "even: em", "odd: em"]
     assert rows[1] == ["x", "the player", "0.750", "0.750", "-", "-"]
+    made = answered("x", scores)
+    for one in made.records:
+        one.answer_scores_by_category = {"even": scores}
+    assert tables_of(made)["scores of answers by category"][1] == [], "one kind is no division"
 
 
 def folds(*chosen: str) -> list[list[Entry]]:
