@@ -313,8 +313,7 @@ def score(
             contestants.append(validation.choose(line))
             guard.checking(advance)(1)
     if model is not None:
-        names = {line[0].name for line in learned}
-        return model.score(contestants, names, validation, test, guard.checking)
+        return model.score(contestants, test, guard.checking)
     num_episodes = len(contestants) * test.table.num_episodes
     with progress_bar("scoring on test", num_episodes) as advance:
         played = test.play(contestants, guard.checking(advance))

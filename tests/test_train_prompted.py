@@ -111,6 +111,8 @@ def test_a_prompted_model_is_a_row_beside_the_others(
         assert "normalized_score" in rows[name]
         (settings,) = rows[name]["settings"]
         assert settings["model"] == {"backend": "scripted"}
+        assert rows[name]["kind"] == "prompted"
+    assert {rows[name]["kind"] for name in REFERENCES} == {"reference"}
     compared = {pair["policy"] for pair in results_of(run)["paired"]}
     assert compared >= NAMES
 
@@ -164,7 +166,9 @@ def test_the_same_reader_answers_for_policies_and_references(
     assert len(read & {"gain regression", "gain regression + store offset"}) == 1
     others = read - NAMES - REFERENCES - {"clairvoyant"}
     assert len(others) == 2, "of those that learned and of the rules the best one each"
-    best = {row["name"]: row["policies"] for row in results_of(run)["best_read"]}
+    results = results_of(run)
+    best = {row["name"]: row["policies"] for row in results["best_read"]}
+    assert best["best heuristic"] == [results["best_heuristic"]["settings"][0]["policy"]]
     assert best.keys() == {"best heuristic", "best learned"}
     assert {name for names in best.values() for name in names} == others
     said = {name for name, row in rows.items() if "said/f1" in row["answers"]}

@@ -7,12 +7,14 @@ it reads for whom it is asked to, and for the references.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memrl.episode_log import EpisodeLog
 from memrl.evaluation import lineup
+from memrl.evaluation.best_read import ROLES
 from memrl.evaluation.contexts import Asked, asked_in_log, asked_live
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
@@ -56,16 +58,14 @@ class ModelScoring:
     def score(
         self,
         chosen: Sequence[Contestant],
-        learned: Collection[str],
-        validation: Arena,
         test: Arena,
         safe_point: SafePoint,
     ) -> list[Entry]:
         """Play everybody on test, and read.
 
         Args:
-            chosen: the other contestants, every free number chosen; `lineup.PRIOR_RULE` is one.
-            learned: names of those that have learned. validation: where the best are found.
+            chosen: the other contestants, with their scores on validation; `lineup.PRIOR_RULE` is
+                one of them.
             test: the episodes, of an environment that shows texts. safe_point: see `SafePoint`.
         """
         model = PromptedLineup(
@@ -74,9 +74,7 @@ class ModelScoring:
         rule = next(one for one in chosen if one.name == lineup.PRIOR_RULE)
         contestants = [*chosen, *model.contestants(rule.settings["threshold"])]
         reading = _Reading(self, test)
-        reading.roles = self._to_read(chosen, learned, validation)
-        if "prompted" in self.reader.reads:
-            reading.roles |= {one.name: None for one in contestants[len(chosen) :]}
+        reading.roles = self._to_read(contestants)
         timed = [TimedPolicy(one.policy) for one in contestants]
         players = [replace(one, policy=own) for one, own in zip(contestants, timed, strict=True)]
         with progress_bar("scoring on test", len(contestants) * len(test.episodes)) as advance:
@@ -91,22 +89,21 @@ class ModelScoring:
             entries += model.live_entries(test, on_played)
         return entries + reading.finish(entries, safe_point)
 
-    def _to_read(
-        self, chosen: Sequence[Contestant], learned: Collection[str], validation: Arena
-    ) -> dict[str, str | None]:
+    def _to_read(self, contestants: Sequence[Contestant]) -> dict[str, str | None]:
         """Names of the contestants that are to be read, with what they are the best of."""
-        rest = [one for one in chosen if one.name not in learned]
-        kinds = {
-            "learned": [one for one in chosen if one.name in learned],
-            "heuristic": [one for one in rest if not one.policy.is_privileged],
-        }
         reads = self.reader.reads
-        names: dict[str, str | None] = {
-            validation.choose(line).name: kind for kind, line in kinds.items() if kind in reads
-        }
-        if "clairvoyant" in reads:
-            names |= {one.name: None for one in rest if one.policy.is_privileged}
-        return names
+        roles: dict[str, str | None] = {}
+        for role in ROLES:
+            pool = [one for one in contestants if one.kind == role]
+            if role in reads and pool:  # the first among equals
+                roles[max(pool, key=_on_validation).name] = role
+        sources = {"bound": "clairvoyant", "prompted": "prompted"}
+        kinds = {kind for kind, source in sources.items() if source in reads}
+        return roles | {one.name: None for one in contestants if one.kind in kinds}
+
+
+def _on_validation(contestant: Contestant) -> float:
+    return -math.inf if contestant.validation is None else contestant.validation
 
 
 class _Reading:

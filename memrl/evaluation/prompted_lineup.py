@@ -85,7 +85,8 @@ class PromptedLineup:
             )
             is_hybrid = mode == "choice_at_queries"
             policy = PromptedAtQueries(choice, store_threshold) if is_hybrid else choice
-            contestants.append(Contestant(self._name(mode), policy, settings=policy.settings))
+            name = self._name(mode)
+            contestants.append(Contestant(name, policy, settings=policy.settings, kind="prompted"))
         return contestants
 
     def live_entries(
@@ -131,7 +132,7 @@ class PromptedLineup:
         num_queries = sum(record.num_queries for record in records)
         notes = costs_note(player.costs, num_queries) | misses.note()
         seeds = [self.seed] * len(records)
-        return Entry(name, False, {}, [settings], records, seeds, notes=[notes])
+        return Entry(name, False, {}, [settings], records, seeds, kind="prompted", notes=[notes])
 
     def _name(self, mode: Mode) -> str:
         return f"prompted {self.backend.name}, {_SAYS[mode]}"

@@ -167,7 +167,8 @@ class ReaderLineup:
         settings: dict[str, Any] = {REFERENCE: reference, BUDGET: budget_tokens}
         if is_point:
             name, settings[POINT] = f"{name}, {budget_tokens} tokens", True
-        entry = Entry(name, False, {}, [settings], records, [self._seed] * len(records))
+        seeds = [self._seed] * len(records)
+        entry = Entry(name, False, {}, [settings], records, seeds, kind="reference")
         self._grade(entry, reader, asked, answers)
         return entry
 

@@ -17,9 +17,10 @@ from memrl.privileged import PrivilegedState
 FEATURE = {name: column for column, name in enumerate(FEATURES)}
 GLOBAL = {name: column for column, name in enumerate(GLOBALS)}
 
-Kind = Literal["heuristic", "learned", "bound"]
+Kind = Literal["heuristic", "learned", "bound", "prompted", "reference"]
 """What a contestant is: a rule (random and YIELD-only are some, as is one with a fitted score), a
-network that a run has learned, or a policy that sees the truth."""
+network that a run has learned, a policy that sees the truth, a language model that plays, or one
+that reads without paging."""
 
 
 class Policy(Protocol):
