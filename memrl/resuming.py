@@ -81,7 +81,7 @@ def require_mergeable(folders: Sequence[Path]) -> None:
             )
     first: dict[tuple[Any, ...], Path] = {}
     for folder, config in zip(folders, configs, strict=True):
-        flat = _dotted(config)
+        flat = dotted(config)
         twin = first.setdefault(tuple(flat.get(key) for key in _ONE_RUN), folder)
         if twin is not folder:
             raise RunError(
@@ -91,7 +91,7 @@ def require_mergeable(folders: Sequence[Path]) -> None:
 
 def differing_keys(first: Any, second: Any) -> list[str]:
     """Dotted keys whose values differ between two nested mappings, or that only one has."""
-    before, now = _dotted(first), _dotted(second)
+    before, now = dotted(first), dotted(second)
     missing = object()
     return [
         key
@@ -105,11 +105,11 @@ def _listed(keys: Sequence[str]) -> str:
     return ", ".join(keys[:_MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
 
 
-def _dotted(value: Any, prefix: str = "") -> dict[str, Any]:
+def dotted(value: Any, prefix: str = "") -> dict[str, Any]:
     """Flatten nested mappings to {"a.b": leaf}."""
     if not isinstance(value, Mapping) or not value:
         return {prefix: value}
     flat: dict[str, Any] = {}
     for key, item in value.items():
-        flat |= _dotted(item, f"{prefix}.{key}" if prefix else str(key))
+        flat |= dotted(item, f"{prefix}.{key}" if prefix else str(key))
     return flat

@@ -1,8 +1,9 @@
-"""Put finished runs together, play a run's policies on another workload, or score answers.
+"""Put finished runs together, play a run on another workload, score answers, report.
 
     python -m memrl.evaluation merge runs/locomo/seed0 runs/locomo/seed1 runs/locomo/seed2
     python -m memrl.evaluation transfer runs/chat/seed0 --config configs/locomo.yaml
     python -m memrl.evaluation answers said.jsonl --config configs/locomo.yaml
+    python -m memrl.evaluation report runs/locomo/seed* --out report
 
 `merge` averages the seeds within each document before anything else. Its best heuristic is played
 on the episodes of each run by what that run chose on its own validation. `transfer` plays on the
@@ -10,7 +11,7 @@ other workload's test documents with the lexical statistics of its training docu
 split leaves one document out, on each in turn. What is learned, the page scorer and all that is
 chosen on validation, the best heuristic too, come from the run. `answers` scores what any reader
 said (`memrl.evaluation.predictions` says in which form) by the benchmark's own measures, by
-category.
+category. `report` makes tables, figures and one page of finished runs (docs/report.md).
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.predictions import read_predictions, score_predictions
+from memrl.evaluation.report.build import write_report
 from memrl.options import PagingOptions
 from memrl.policies.base import Contestant
 from memrl.progress import progress_bar
@@ -196,12 +198,28 @@ def main() -> int:
     answering.add_argument("answers", type=Path, help="a JSON object a line")
     for command in (merging, transferring, answering):
         command.add_argument("--out", type=Path, help="folder for the results")
+    reporting = commands.add_parser("report", help="tables, figures and a page of finished runs")
+    reporting.add_argument("runs", type=Path, nargs="+")
+    reporting.add_argument("--out", type=Path, required=True, help="folder for the report")
+    reporting.add_argument(
+        "--mix",
+        choices=("true", "false"),
+        default="false",
+        help="report runs of different versions, data or seeds together",
+    )
     arguments, rest = parser.parse_known_args()
-    if rest and arguments.command == "merge":
+    if rest and arguments.command in ("merge", "report"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
         if arguments.command == "merge":
             merge_runs(arguments.runs, arguments.out)
+        elif arguments.command == "report":
+            write_report(
+                arguments.runs,
+                arguments.out,
+                mix=arguments.mix == "true",
+                provenance=collect_provenance(sys.argv, {}, {}),
+            )
         elif arguments.command == "answers":
             score_answers(arguments.answers, parse_config(rest), arguments.out)
         else:

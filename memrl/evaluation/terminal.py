@@ -172,7 +172,7 @@ def footnote(results: Mapping[str, Any]) -> str:
     """What the numbers rest on."""
     clusters, seeds = len(results["clusters"]), results["num_seeds"]
     policies = results["policies"]
-    unit = _cluster_name(results)
+    unit = cluster_name(results)
     note = (
         f"{_what_was_played(results['played'])}{_landmarks(policies)} "
         f"{clusters} {unit}{'s' if clusters > 1 else ''}, "
@@ -218,10 +218,11 @@ def _landmarks(policies: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _verdicts(results: Mapping[str, Any]) -> list[str]:
-    return verdict.sentences(results, _cluster_name(results))
+    return verdict.sentences(results, cluster_name(results))
 
 
-def _cluster_name(results: Mapping[str, Any]) -> str:
+def cluster_name(results: Mapping[str, Any]) -> str:
+    """What one unit of statistics is called."""
     if _has_blocks(results):
         return "block"
     return "stream" if results["played"]["workload"] == "page_cache" else "document"

@@ -1,0 +1,160 @@
+"""A report from beginning to end: read, summarise, print, draw, write."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from memrl.evaluation import terminal
+from memrl.evaluation.report import bootstrap, tables
+from memrl.evaluation.report.contents import Report, draw, make_report
+from memrl.evaluation.report.drawing import save, theme
+from memrl.evaluation.report.folders import read_run
+from memrl.evaluation.report.numbers import RESAMPLES_STREAM
+from memrl.evaluation.report.page import page_text
+from memrl.progress import progress_bar
+from memrl.run_files import RESULTS_FILE, RunError, plain, replace_text, strict_json
+
+REPORT_SCHEMA = 1
+"""Version of the report's results.json; docs/report.md says what is in it."""
+PAGE_FILE = "report.html"
+TABLE_FILE = "results.csv"
+_ESTIMATES = ("mean", "iqm", "normalized_score", "evidence_recall")
+_COUNTS = ("episodes", "questions")
+_PLAIN = (
+    *("tokens_read_per_question", "operations_per_question", "policy_s_per_question"),
+    "absent_needs_per_question",
+)
+
+
+def write_report(
+    folders: Sequence[Path], out: Path, *, mix: bool, provenance: Mapping[str, Any]
+) -> None:
+    """Report on finished runs: print tables, write files.
+
+    Args:
+        folders: of the runs. out: folder of the report; files of the same names are replaced.
+        mix: whether runs of different versions, data or seeds may stand in one report.
+        provenance: of this program, see `memrl.provenance.collect_provenance`.
+
+    Raises:
+        RunError: if the runs cannot be reported, or the report cannot be written.
+    """
+    with progress_bar("reading runs", len(folders)) as advance:
+        runs = []
+        for folder in folders:
+            runs.append(read_run(folder))
+            advance(1)
+    report = make_report(runs, mix=mix)
+    print_report(report)
+    try:
+        write_files(report, out, provenance)
+    except OSError as error:
+        raise RunError(f"The report cannot be written to {out} ({error}).") from error
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print the tables of all conditions."""
+    console = console or Console(width=terminal.CONSOLE_WIDTH)
+    for condition, numbers in report.members:
+        console.print(f"\n{condition.label}", style="bold", markup=False)
+        for title, columns, rows in (tables.quality_table(numbers), tables.paired_table(numbers)):
+            safe = [[escape(cell) for cell in row] for row in rows]
+            terminal.print_rows(escape(title), columns, safe, console)
+        console.print("\n".join(tables.verdicts(condition)), markup=False)
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False)
+
+
+# ---------------------------------------------------------------------- files
+
+
+def write_files(report: Report, out: Path, provenance: Mapping[str, Any]) -> None:
+    """Draw, and write results.json, results.csv, report.html and figures/.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    with theme():
+        draw(report)
+        with progress_bar("drawing", len(report.drawings)) as advance:
+            for drawing in report.drawings:
+                save(drawing, out / "figures")
+                advance(1)
+        command = shlex.join(
+            ["python", "-m", "memrl.evaluation", *map(str, provenance["command"][1:])]
+        )
+        page = page_text(report, command, provenance)
+    replace_text(out / PAGE_FILE, page)
+    record = plain(_record(report, provenance))
+    replace_text(out / RESULTS_FILE, strict_json(record, indent=1) + "\n")
+    replace_text(out / TABLE_FILE, csv_text(report))
+
+
+def _record(report: Report, provenance: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": REPORT_SCHEMA,
+        "provenance": dict(provenance),
+        "bootstrap": {
+            "method": bootstrap.METHOD,
+            "resamples": bootstrap.NUM_RESAMPLES,
+            "level": bootstrap.LEVEL,
+            "seed": 0,
+            "stream": [*RESAMPLES_STREAM],
+        },
+        "notes": report.notes,
+        "conditions": [numbers for _, numbers in report.members],
+        "figures": [
+            {
+                "key": drawing.key,
+                "title": drawing.title,
+                "columns": drawing.columns,
+                "rows": drawing.rows,
+            }
+            for drawing in report.drawings
+        ],
+        "not_drawn": report.left_out,
+    }
+
+
+def csv_text(report: Report) -> str:
+    """One row a condition and policy; estimates with both ends of their intervals."""
+    rows = [
+        _csv_row(condition.label, numbers, policy)
+        for condition, numbers in report.members
+        for policy in numbers["policies"]
+    ]
+    file = io.StringIO()
+    writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _csv_row(label: str, numbers: Mapping[str, Any], policy: Mapping[str, Any]) -> dict[str, Any]:
+    paging = numbers["played"]["paging"]
+    row: dict[str, Any] = {
+        "condition": label,
+        "workload": numbers["played"]["workload"],
+        "capacity": paging["capacity"],
+        "unit": paging["unit"],
+        **{key: policy[key] for key in ("name", "kind", "is_privileged", *_COUNTS)},
+        "clusters": policy["mean"]["num_clusters"],
+        "seeds": policy["mean"]["num_seeds"],
+    }
+    estimates = {name: policy[name] for name in _ESTIMATES}
+    estimates |= {f"regret to {bound}": own for bound, own in policy["regret"].items()}
+    for name, estimate in estimates.items():
+        interval = None if estimate is None else estimate["interval"]
+        row[name] = None if estimate is None else estimate["estimate"]
+        row[f"{name} low"] = None if interval is None else interval["low"]
+        row[f"{name} high"] = None if interval is None else interval["high"]
+    return row | {name: policy[name] for name in _PLAIN}

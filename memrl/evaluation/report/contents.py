@@ -1,0 +1,124 @@
+"""What a report holds: conditions with their numbers, notes, drawings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from memrl.evaluation import stats
+from memrl.evaluation.report import capacity, figures, tables
+from memrl.evaluation.report.conditions import (
+    Condition,
+    group_runs,
+    make_conditions,
+    require_seeds,
+)
+from memrl.evaluation.report.curves import learning_curve
+from memrl.evaluation.report.drawing import Drawing, Style, styles
+from memrl.evaluation.report.folders import FinishedRun, require_alike
+from memrl.evaluation.report.numbers import condition_numbers
+from memrl.progress import progress_bar
+
+_FEW_SEEDS = 5
+
+
+@dataclass
+class Report:
+    """All that a report shows.
+
+    Attributes:
+        members: conditions with their numbers. notes: what a reader has to know first.
+        across: drawings over several conditions. of_condition: those of each, by its place.
+        left_out: figures that are not drawn, and why.
+    """
+
+    members: list[capacity.Member]
+    notes: list[str]
+    across: list[Drawing] = field(default_factory=list)
+    of_condition: list[list[Drawing]] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def drawings(self) -> list[Drawing]:
+        """All of them, in the order of the page."""
+        return [*self.across, *(own for part in self.of_condition for own in part)]
+
+
+def make_report(runs: Sequence[FinishedRun], *, mix: bool) -> Report:
+    """Numbers and notes of runs; drawings come when it is written.
+
+    Raises:
+        RunError: if the runs cannot be reported together.
+    """
+    notes = require_alike(runs, mix=mix)
+    groups = group_runs(runs)
+    notes += require_seeds(groups, mix=mix)
+    conditions = make_conditions(groups)
+    members: list[capacity.Member] = []
+    with progress_bar("resampling", len(conditions)) as advance:
+        for condition in conditions:
+            members.append((condition, condition_numbers(condition)))
+            advance(1)
+    changed = sum(run.is_dirty for run in runs)
+    if changed:
+        notes.append(f"{changed} of {len(runs)} runs were made with changes on top of the commit")
+    notes += [note for condition, numbers in members for note in _few(condition, numbers)]
+    return Report(members, notes)
+
+
+def _few(condition: Condition, numbers: Mapping[str, Any]) -> Iterator[str]:
+    """What the intervals of a condition cannot say."""
+    documents, seeds = len(numbers["documents"]), len(condition.seeds)
+    if documents < stats.MIN_CLUSTERS:
+        yield f"{condition.label}: {tables.rests_on(numbers)}"
+    if seeds == 1:
+        yield f"{condition.label}: one seed, so that intervals say nothing of training"
+    elif seeds < _FEW_SEEDS:
+        yield f"{condition.label}: {seeds} seeds, fewer than {_FEW_SEEDS}"
+
+
+def draw(report: Report) -> None:
+    """Draw all figures of a report; inside `drawing.theme`."""
+    kinds = [
+        (row["name"], row["kind"]) for _, numbers in report.members for row in numbers["policies"]
+    ]
+    look = styles(kinds)
+    for number, family in enumerate(capacity.families(report.members), start=1):
+        report.across.append(capacity.quality_by_capacity(family, look, f"capacity-{number}"))
+        if family[0][0].is_cache:
+            report.across.append(capacity.miss_ratio_curves(family, look, f"misses-{number}"))
+    if not report.across:
+        report.left_out.append(
+            "quality against capacity: no two conditions differ in paging.capacity alone"
+        )
+    for number, (condition, numbers) in enumerate(report.members, start=1):
+        own, left_out = _of_condition(condition, numbers, look, number)
+        report.of_condition.append(own)
+        report.left_out += left_out
+
+
+def _of_condition(
+    condition: Condition, numbers: Mapping[str, Any], look: Mapping[str, Style], number: int
+) -> tuple[list[Drawing], list[str]]:
+    drawn = [figures.quality_intervals(numbers, look, f"quality-{number}")]
+    left_out = []
+    for front in numbers["fronts"]:
+        name = front["cost"].removesuffix("_per_question").replace("_", "-")
+        drawn.append(figures.pareto(numbers, front, look, f"front-{name}-{number}"))
+    if not numbers["fronts"]:
+        left_out.append(f"{condition.label}, Pareto fronts: in a page cache operations are free")
+    curve = learning_curve(condition.runs)
+    if curve is None:
+        left_out.append(f"{condition.label}, learning curve: no run logged validation scores")
+    else:
+        best = condition.results["best_heuristic"]
+        rows = [*condition.results["policies"], *([] if best is None else [best])]
+        marks = figures.references(rows)
+        drawn.append(figures.learning(numbers, curve, marks, f"learning-{number}"))
+    funnel = figures.funnel(numbers, f"funnel-{number}")
+    if funnel is None:
+        left_out.append(f"{condition.label}, funnel: no needed page was outside main context")
+    else:
+        drawn.append(funnel)
+    return drawn, left_out

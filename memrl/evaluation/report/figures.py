@@ -1,0 +1,223 @@
+"""The figures of one condition: quality by policy, learning curve, fronts, funnel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from memrl.evaluation.lineup import FLOORS
+from memrl.evaluation.report.curves import Curve
+from memrl.evaluation.report.drawing import (
+    GRID,
+    INK,
+    PAPER,
+    SERIES,
+    Drawing,
+    Style,
+    add_legend,
+    new_axes,
+    wrapped,
+)
+from memrl.evaluation.report.fronts import pareto_front
+from memrl.evaluation.report.numbers import COSTS, shown
+from memrl.evaluation.verdict import BEST_HEURISTIC
+
+_ROW_IN = 0.21  # height of a policy's row
+_STEPS = ("absent", "stored", "staged", "retrieved")
+_STEP_NAMES = {
+    "absent": "outside main context",
+    "stored": "stored and kept",
+    "staged": "staged",
+    "retrieved": "retrieved",
+}
+
+
+def quality_intervals(numbers: Mapping[str, Any], look: Mapping[str, Style], key: str) -> Drawing:
+    """Every policy's quality with its interval, best at the top."""
+    rows = sorted(_own(numbers), key=lambda row: row["mean"]["estimate"])
+    names = [wrapped(row["name"], 38) for row in rows]
+    height = 0.55 + _ROW_IN * sum(1 + 0.6 * name.count("\n") for name in names)
+    figure, axes = new_axes(height)
+    for place, row in enumerate(rows):
+        mean, style = row["mean"], look[row["name"]]
+        if mean["interval"] is not None:
+            ends = [mean["interval"]["low"], mean["interval"]["high"]]
+            axes.plot(ends, [place, place], color=style.color, linewidth=1.6)
+        axes.plot([mean["estimate"]], [place], linestyle="none", **style.point())
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlabel(numbers["measure"])
+    best = rows[-1]
+    return Drawing(
+        key,
+        f"{numbers['measure'].capitalize()} of every policy, with its 95 % interval",
+        f"{len(rows)} policies by {numbers['measure']}; the highest is {best['name']} at "
+        f"{best['mean']['estimate']:.3f}, the lowest {rows[0]['name']} at "
+        f"{rows[0]['mean']['estimate']:.3f}.",
+        ["policy", numbers["measure"], "95 % interval", f"{numbers['cluster']}s", "seeds"],
+        [[row["name"], *shown(row["mean"]), *_rests_on(row["mean"])] for row in reversed(rows)],
+        figure,
+    )
+
+
+def pareto(
+    numbers: Mapping[str, Any], front: Mapping[str, Any], look: Mapping[str, Style], key: str
+) -> Drawing:
+    """Evidence against one cost; who is not beaten at its price is joined by a line."""
+    cost = front["cost"]
+    rows = _own(numbers)
+    labels = [wrapped(row["name"]) for row in rows]
+    figure, axes = new_axes(2.5, labels)
+    rivals = [row for row in rows if not row["is_privileged"]]
+    points = [(row[cost], row["evidence_recall"]["estimate"]) for row in rivals]
+    best = [points[index] for index in pareto_front(points)]
+    most = front["reference"]["cost"]
+    corners = [*best, (most, best[-1][1])] if best else []
+    axes.plot(
+        [x for x, _ in corners],
+        [y for _, y in corners],
+        drawstyle="steps-post",
+        color=INK,
+        linewidth=0.8,
+        zorder=1,
+    )
+    for row, label in zip(rows, labels, strict=True):
+        where = [row[cost]], [row["evidence_recall"]["estimate"]]
+        axes.plot(*where, linestyle="none", label=label, zorder=2, **look[row["name"]].point())
+    axes.set_xlabel(COSTS[cost])
+    axes.set_ylabel("evidence recall")
+    add_legend(figure, axes)
+    area, without = front["hypervolume"], front["hypervolume_without_learned"]
+    volume = "no cost at all" if area is None else f"hypervolume {area:.3f}"
+    if without is not None and without != area:
+        volume += f", {without:.3f} without what is learned"
+    return Drawing(
+        key,
+        f"Evidence recall against {COSTS[cost]}: the front, {volume}",
+        f"{len(rows)} policies by {COSTS[cost]} and evidence recall; on the front, by rising "
+        f"cost: {', '.join(front['front'])}.",
+        ["policy", COSTS[cost], "evidence recall", "95 % interval", "on the front"],
+        [
+            [
+                row["name"],
+                _cost(row[cost]),
+                *shown(row["evidence_recall"]),
+                "sees the needs"
+                if row["is_privileged"]
+                else ("yes" if row["name"] in front["front"] else "no"),
+            ]
+            for row in rows
+        ],
+        figure,
+    )
+
+
+def learning(
+    numbers: Mapping[str, Any], curve: Curve, references: Mapping[str, float], key: str
+) -> Drawing:
+    """Validation while learning, over seeds, with what others reached there."""
+    labels = ["learner, mean of seeds", *(wrapped(name) for name in references)]
+    figure, axes = new_axes(2.3, labels)
+    axes.fill_between(curve.steps, curve.low, curve.high, color=SERIES[0], alpha=0.18, linewidth=0)
+    axes.plot(curve.steps, curve.mean, color=SERIES[0], marker="o", markersize=3, label=labels[0])
+    dashes = (":", "--", "-.")
+    for place, (label, score) in enumerate(zip(labels[1:], references.values(), strict=True)):
+        color = SERIES[1 + place]
+        axes.axhline(score, color=color, linestyle=dashes[place % 3], linewidth=1.1, label=label)
+    axes.set_xlabel("global step")
+    axes.set_ylabel(f"{numbers['measure']}, validation")
+    add_legend(figure, axes)
+    seeds = f"{curve.num_seeds} seed{'s' if curve.num_seeds > 1 else ''}"
+    rows = [
+        [str(step), f"{mean:.3f}", f"{low:.3f}..{high:.3f}"]
+        for step, mean, low, high in zip(
+            curve.steps, curve.mean, curve.low, curve.high, strict=True
+        )
+    ]
+    rows += [[name, f"{score:.3f}", ""] for name, score in references.items()]
+    return Drawing(
+        key,
+        f"Learning curve on validation, {seeds}; the band is the lowest and the highest seed",
+        f"Mean over {seeds} from {curve.mean[0]:.3f} at step {curve.steps[0]} to "
+        f"{curve.mean[-1]:.3f} at step {curve.steps[-1]}.",
+        ["global step, or reference", f"{numbers['measure']}, validation", "seeds"],
+        rows,
+        figure,
+    )
+
+
+def references(policies: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What floor, best heuristic and bound reached on validation, the mean over runs.
+
+    Args:
+        policies: of the condition's results, and the best heuristic of it.
+    """
+    made = {}
+    for row in policies:
+        scores = [score for score in row["validation"] if score is not None]
+        is_mark = row["name"] in (*FLOORS, BEST_HEURISTIC) or row["kind"] == "bound"
+        if is_mark and scores:
+            made[row["name"]] = sum(scores) / len(scores)
+    return made
+
+
+def funnel(numbers: Mapping[str, Any], key: str) -> Drawing | None:
+    """How far the pages came that were needed and not there; None where none was missing."""
+    rows = [row for row in _own(numbers) if row["absent_needs_per_question"]]
+    if not rows:
+        return None
+    rows = rows[::-1]
+    names = [wrapped(row["name"], 38) for row in rows]
+    height = 0.55 + _ROW_IN * sum(1 + 0.6 * name.count("\n") for name in names)
+    labels = [_STEP_NAMES[step] for step in _STEPS]
+    figure, axes = new_axes(height, labels)
+    shares = [[1.0, *(row["funnel"].get(step) or 0.0 for step in _STEPS[1:])] for row in rows]
+    colors = (GRID, SERIES[5], SERIES[0], SERIES[1])
+    heights = (0.84, 0.66, 0.46, 0.24)  # each step lies in the bar of the step before
+    for step, (label, color) in enumerate(zip(labels, colors, strict=True)):
+        axes.barh(
+            range(len(rows)),
+            [of_row[step] for of_row in shares],
+            height=heights[step],
+            color=color,
+            edgecolor=PAPER,
+            linewidth=0.4,
+            label=label,
+        )
+    axes.set_yticks(range(len(rows)), names)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlim(0, 1)
+    axes.grid(visible=False)
+    axes.set_xlabel("share of needed pages outside main context when asked")
+    add_legend(figure, axes)
+    best = max(rows, key=lambda row: row["funnel"].get("retrieved") or 0.0)
+    return Drawing(
+        key,
+        "Funnel of needed pages that were outside main context when a question came",
+        f"{len(rows)} policies; of such pages {best['name']} retrieves the most, "
+        f"{best['funnel']['retrieved']:.2f} of them.",
+        ["policy", "outside / question", *(labels[1:])],
+        [
+            [row["name"], f"{row['absent_needs_per_question']:.2f}", *_shares(of_row[1:])]
+            for row, of_row in zip(reversed(rows), reversed(shares), strict=True)
+        ],
+        figure,
+    )
+
+
+def _own(numbers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The policies themselves: the best heuristic is one of them."""
+    return [row for row in numbers["policies"] if row["name"] != BEST_HEURISTIC]
+
+
+def _rests_on(estimate: Mapping[str, Any]) -> list[str]:
+    return [str(estimate["num_clusters"]), str(estimate["num_seeds"])]
+
+
+def _shares(values: Sequence[float]) -> list[str]:
+    return [f"{value:.2f}" for value in values]
+
+
+def _cost(value: float) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,177 @@
+"""Finished run folders, read back, and whether they belong in one report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memrl.evaluation import summary
+from memrl.evaluation.entry import Entry
+from memrl.resuming import dotted
+from memrl.run_files import (
+    METRICS_FILE,
+    PROVENANCE_FILE,
+    RESULTS_FILE,
+    RunError,
+    read_config,
+    read_metrics,
+    read_starts,
+)
+
+EPISODES_FILE = "episodes.jsonl"
+_TEXT_LENGTH = 12  # of a hash or another value in a message
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a finished run left in its folder.
+
+    Attributes:
+        folder: where it is. config: what it was started with, plain.
+        start: provenance of its latest start. schema: version of its results.
+        entries: its records. metrics: its lines of metrics, none where it has no such file.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    start: dict[str, Any]
+    schema: Any
+    entries: list[Entry]
+    metrics: list[dict[str, Any]]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds of its records, sorted; several where it puts runs together."""
+        return tuple(sorted(set(self.entries[0].seeds)))
+
+    @property
+    def fold(self) -> int | None:
+        """Which document was left out, None where the split is another one."""
+        split = self.config["split"]
+        return int(split["fold"]) if split["kind"] == "leave_one_out" else None
+
+    @property
+    def commit(self) -> str | None:
+        """Commit of the code, None where it ran outside a checkout."""
+        return self.start.get("code", {}).get("commit")  # type: ignore[no-any-return]
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there were changes on top of the commit."""
+        return bool(self.start.get("code", {}).get("dirty"))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """Names and hashes of its data."""
+        return dict(self.start.get("data", {}))
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """Read a finished run.
+
+    Raises:
+        RunError: if it is no run, is not finished, is damaged, or a policy has no episode.
+    """
+    config = read_config(folder)
+    if "split" not in config or "workload" not in config:
+        raise RunError(f"The configuration of {folder} is damaged: start the run again elsewhere.")
+    if not (folder / RESULTS_FILE).exists():
+        raise RunError(
+            f"The run {folder} has no {RESULTS_FILE}: it is still being written, or was "
+            "interrupted. Let it finish, go on with train.py --resume true, or leave it out."
+        )
+    try:
+        results = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+        schema, names = results["schema"], [policy["name"] for policy in results["policies"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder / RESULTS_FILE} is damaged ({error}): delete it and score the run again with "
+            "train.py --resume true."
+        ) from error
+    starts = read_starts(folder / PROVENANCE_FILE)
+    if not starts:
+        raise RunError(
+            f"The run {folder} has no {PROVENANCE_FILE}, so nobody can tell which code and data it "
+            "is from: leave it out."
+        )
+    entries = summary.read_entries(folder / EPISODES_FILE)
+    _require_episodes(folder, names, entries)
+    metrics, _ = read_metrics(folder / METRICS_FILE, sys.maxsize)
+    return FinishedRun(folder, config, starts[-1], schema, entries, metrics)
+
+
+def _require_episodes(folder: Path, names: Sequence[str], entries: Sequence[Entry]) -> None:
+    """Refuse a policy of which nothing can be said."""
+    there = {entry.name: entry for entry in entries}
+    for name in dict.fromkeys([*names, *there]):
+        if name not in there or not there[name].records:
+            raise RunError(
+                f"The policy {name!r} of {folder} has no episode in {EPISODES_FILE}: score the run "
+                "again, or leave it out."
+            )
+        if not any(record.num_scored for record in there[name].records):
+            raise RunError(
+                f"No episode of the policy {name!r} of {folder} asks anything that pays, so there "
+                "is nothing to report: leave the run out."
+            )
+
+
+def differences(runs: Sequence[FinishedRun]) -> Iterator[str]:
+    """What sets runs apart that one report should not mix: versions and data, a sentence each.
+
+    Every run is compared with the first one; where each document was left out in turn, tables are
+    those of a fold, and are compared with the first run of the same fold.
+    """
+    of_fold: dict[int | None, FinishedRun] = {}
+    for run in runs:
+        twin = of_fold.setdefault(run.fold, run)
+        apart = _apart(_version(runs[0]), _version(run))
+        if twin is run:
+            apart += _apart(_whole(runs[0].data), _whole(run.data))
+        else:
+            apart += _apart(twin.data, run.data)
+        if apart:
+            other = twin if twin is not run else runs[0]
+            yield f"{other.folder} and {run.folder} differ in {', '.join(apart)}"
+
+
+def require_alike(runs: Sequence[FinishedRun], *, mix: bool) -> list[str]:
+    """The differences of `differences`, which are refused unless `mix`.
+
+    Raises:
+        RunError: at the first difference, which it names.
+    """
+    found = list(differences(runs))
+    if found and not mix:
+        raise RunError(
+            f"{found[0]}: report runs of one version and one data set together, or add --mix true, "
+            "and the report says so."
+        )
+    return found
+
+
+def _version(run: FinishedRun) -> dict[str, Any]:
+    return {"schema": run.schema, "commit": run.commit}
+
+
+def _whole(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What does not depend on the fold."""
+    return {key: value for key, value in data.items() if key not in ("tables", "repairs")}
+
+
+def _apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    before, now = dotted(first), dotted(second)
+    return [
+        f"{key} ({_short(before.get(key))} and {_short(now.get(key))})"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= _TEXT_LENGTH else text[:_TEXT_LENGTH] + "..."

@@ -1,0 +1,198 @@
+"""The numbers of one condition: of each policy, and of pairs of them, with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from memrl.evaluation import stats, terminal
+from memrl.evaluation.entry import Entry
+from memrl.evaluation.lineup import FLOORS
+from memrl.evaluation.play import EpisodeRecord, reward_per_question
+from memrl.evaluation.report.bootstrap import Resamples, scored_rows
+from memrl.evaluation.report.conditions import Condition
+from memrl.evaluation.report.fronts import hypervolume, pareto_front
+from memrl.evaluation.stats import FloatArray
+from memrl.evaluation.verdict import BEST_HEURISTIC, best_heuristic, title
+from memrl.seeding import Streams
+
+RESAMPLES_STREAM = ("evaluation", 3)
+"""Random stream and index of the resamples of seed 0, the same for every condition."""
+IN_FOCUS = ("learned", "prompted")
+"""Kinds of policies that are compared with every other one."""
+COSTS = {
+    "tokens_read_per_question": "tokens read / question",
+    "operations_per_question": "operations / question",
+    "policy_s_per_question": "policy seconds / question",
+}
+"""What quality is set against, with the titles of axes and columns."""
+
+
+def condition_numbers(condition: Condition) -> dict[str, Any]:
+    """All numbers of a condition, JSON-able; what each means is in docs/report.md."""
+    entries = condition.entries
+    resamples = Resamples.of(entries[0], Streams(0).generator(*RESAMPLES_STREAM))
+    best = best_heuristic(entries)
+    values = {entry.name: _rewards(entry, entries[0]) for entry in entries}
+    bounds = [entry.name for entry in entries if entry.kind == "bound"]
+    floor = next((name for name in FLOORS if name in values), None)
+    summaries = {row["name"]: row for row in condition.results["policies"]}
+    everyone = entries if best is None else [*entries, best]
+    policies = []
+    for entry in everyone:
+        is_best = entry is best
+        row = condition.results["best_heuristic"] if is_best else summaries[entry.name]
+        values.setdefault(entry.name, _rewards(entry, entries[0]))
+        policies.append(
+            {
+                "name": entry.name,
+                "shown_as": title(row) if is_best else entry.name,
+                "kind": row["kind"],
+                "is_privileged": row["is_privileged"],
+                "episodes": row["episodes"],
+                "questions": row["questions"],
+                **_quality(entry, values, resamples, floor, bounds),
+                "t_interval": row["reward_per_question"]["interval"],
+                "by_document": row["reward_per_question"]["cluster_values"],
+                **_costs(entry),
+                "funnel": row["funnel"],
+                "absent_needs_per_question": row["absent_needs_per_question"],
+            }
+        )
+    return {
+        "label": condition.label,
+        "settings": condition.settings,
+        "played": condition.results["played"],
+        "measure": condition.measure,
+        "cluster": terminal.cluster_name(condition.results),
+        "documents": resamples.documents,
+        "seeds": condition.seeds,
+        "runs": [run.folder.as_posix() for run in condition.runs],
+        "policies": policies,
+        "paired": [
+            _pair(names, values, resamples)
+            for names in _pairs([entry for entry in entries if entry.kind != "bound"], best)
+        ],
+        "fronts": [] if condition.is_cache else [_front(cost, policies) for cost in COSTS],
+    }
+
+
+def _rewards(entry: Entry, first: Entry) -> FloatArray:
+    """(n,) reward per question of the scored records, which are on the episodes of `first`."""
+    rows, others = scored_rows(entry), scored_rows(first)
+    if _places(entry, rows) != _places(first, others):
+        raise ValueError(f"{entry.name!r} and {first.name!r} were not played on the same episodes.")
+    return np.array([reward_per_question(entry.records[row]) for row in rows])
+
+
+def _places(entry: Entry, rows: Sequence[int]) -> list[tuple[int, str, int]]:
+    records = entry.records
+    return [(entry.runs[row], records[row].document, records[row].episode) for row in rows]
+
+
+def _quality(
+    entry: Entry,
+    values: Mapping[str, FloatArray],
+    resamples: Resamples,
+    floor: str | None,
+    bounds: Sequence[str],
+) -> dict[str, Any]:
+    """Reward per question, its place between floor and bound, regret, and evidence."""
+    own = values[entry.name]
+    records = [entry.records[row] for row in scored_rows(entry)]
+    score = None
+    if floor is not None and bounds:
+        score = resamples.normalized(own, values[floor], values[bounds[0]])
+    return {
+        "mean": asdict(resamples.mean(own)),
+        "iqm": asdict(resamples.iqm(own)),
+        "normalized_score": None if score is None else asdict(score),
+        "regret": {bound: asdict(resamples.mean(values[bound] - own)) for bound in bounds},
+        "evidence_recall": asdict(resamples.mean([r.evidence / r.num_scored for r in records])),
+    }
+
+
+def _costs(entry: Entry) -> dict[str, Any]:
+    """What a question costs: a mean over documents as quality is, forced moves not counted."""
+    records = [entry.records[row] for row in scored_rows(entry)]
+
+    def mean(of_episode: Sequence[float]) -> float:
+        return stats.mean([*stats.cluster_means(of_episode, documents).values()])
+
+    documents = [record.document for record in records]
+    of_record: dict[str, list[float]] = {
+        "tokens_read_per_question": [r.tokens_read / r.num_scored for r in records],
+        "operations_per_question": [_operations(r) / r.num_scored for r in records],
+        "policy_s_per_question": [r.decision_s * r.decisions / r.num_scored for r in records],
+    }
+    return {name: mean(own) for name, own in of_record.items()}
+
+
+def _operations(record: EpisodeRecord) -> int:
+    return sum(count for name, count in record.operations.items() if name != "yield")
+
+
+def _pairs(entries: Sequence[Entry], best: Entry | None) -> list[tuple[str, str]]:
+    """Each policy in focus less every other one; of two in focus the later less the earlier."""
+    focus = [entry.name for entry in entries if entry.kind in IN_FOCUS]
+    others = [entry.name for entry in entries if entry.name not in focus]
+    controls = ([] if best is None else [BEST_HEURISTIC]) + others
+    return [
+        (name, control)
+        for place, name in enumerate(focus)
+        for control in [*controls, *focus[:place]]
+    ]
+
+
+def _pair(
+    names: tuple[str, str], values: Mapping[str, FloatArray], resamples: Resamples
+) -> dict[str, Any]:
+    """Difference in reward per question on the same episodes of the same runs."""
+    policy, control = names
+    differences = values[policy] - values[control]
+    labels = resamples.document_of_rows()
+    over = stats.summarize_differences(differences, labels)
+    return {
+        "policy": policy,
+        "control": control,
+        "difference": asdict(resamples.mean(differences)),
+        "t_interval": None if over.interval is None else asdict(over.interval),
+        "sign_test": None if over.sign is None else asdict(over.sign),
+        "probability_of_improvement": asdict(resamples.improvement(differences)),
+        "by_document": over.cluster_differences,
+    }
+
+
+def _front(cost: str, policies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Who is not beaten at its price, by the evidence that was there when questions were answered.
+
+    Evidence and not reward, which has the costs of operations taken off already. What saw the needs
+    is no competitor. The area is a share of the box up to the highest cost of all competitors.
+    """
+    those = [row for row in policies if not row["is_privileged"] and row["name"] != BEST_HEURISTIC]
+    points = [(row[cost], row["evidence_recall"]["estimate"]) for row in those]
+    most = max((cost for cost, _ in points), default=0.0)
+
+    def area(kept: Sequence[tuple[float, float]]) -> float | None:
+        return hypervolume(kept, most) / most if most > 0 else None
+
+    unlearned = [p for p, row in zip(points, those, strict=True) if row["kind"] != "learned"]
+    return {
+        "cost": cost,
+        "front": [those[index]["name"] for index in pareto_front(points)],
+        "reference": {"cost": most, "evidence_recall": 0.0},
+        "hypervolume": area(points),
+        "hypervolume_without_learned": area(unlearned),
+    }
+
+
+def shown(estimate: Mapping[str, Any] | None, sign: str = "") -> tuple[str, str]:
+    """Text of an `Estimate` as a mapping, and of its interval; "-" for what there is not."""
+    if estimate is None:
+        return "-", "-"
+    interval = estimate["interval"]
+    ends = "-" if interval is None else f"{interval['low']:{sign}.3f}..{interval['high']:{sign}.3f}"
+    return f"{estimate['estimate']:{sign}.3f}", ends
