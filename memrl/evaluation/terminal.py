@@ -174,7 +174,7 @@ def footnote(results: Mapping[str, Any]) -> str:
     policies = results["policies"]
     unit = cluster_name(results)
     note = (
-        f"{_what_was_played(results['played'])}{_landmarks(policies)} "
+        f"{what_was_played(results['played'])}{_landmarks(policies)} "
         f"{clusters} {unit}{'s' if clusters > 1 else ''}, "
         f"{seeds} seed{'s' if seeds > 1 else ''}, "
         f"{policies[0]['episodes'] // seeds} episodes per seed."
@@ -186,7 +186,8 @@ def footnote(results: Mapping[str, Any]) -> str:
     return note + f" Intervals: Student's t over {unit}s."
 
 
-def _what_was_played(played: Mapping[str, Any]) -> str:
+def what_was_played(played: Mapping[str, Any]) -> str:
+    """Workload and options in a sentence; `played` of the results."""
     paging = played["paging"]
     if played["workload"] != "page_cache":
         return (

@@ -29,7 +29,7 @@ TABLE_FILE = "results.csv"
 _ESTIMATES = ("mean", "iqm", "normalized_score", "evidence_recall")
 _COUNTS = ("episodes", "questions")
 _PLAIN = (
-    *("tokens_read_per_question", "operations_per_question", "policy_s_per_question"),
+    *("tokens_read_per_question", "operations_per_question", "policy_ms_per_question"),
     "absent_needs_per_question",
 )
 

@@ -115,7 +115,7 @@ def _of_condition(
         best = condition.results["best_heuristic"]
         rows = [*condition.results["policies"], *([] if best is None else [best])]
         marks = figures.references(rows)
-        drawn.append(figures.learning(numbers, curve, marks, f"learning-{number}"))
+        drawn.append(figures.learning(numbers, curve, marks, look, f"learning-{number}"))
     funnel = figures.funnel(numbers, f"funnel-{number}")
     if funnel is None:
         left_out.append(f"{condition.label}, funnel: no needed page was outside main context")

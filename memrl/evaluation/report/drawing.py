@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,14 @@ class Drawing:
     columns: list[str]
     rows: list[list[str]]
     figure: Figure
+
+    @cached_property
+    def svg(self) -> str:
+        """The SVG file; first asked for inside `theme`."""
+        file = io.StringIO()
+        about = {"Date": None, "Title": self.title}
+        self.figure.savefig(file, format="svg", metadata=about)
+        return file.getvalue()
 
 
 @dataclass(frozen=True)
@@ -163,14 +172,14 @@ def save(drawing: Drawing, folder: Path) -> list[Path]:
         OSError: if they cannot be written.
     """
     paths = [folder / f"{drawing.key}.svg", folder / f"{drawing.key}.png"]
-    paths[0].write_text(_svg(drawing), encoding="utf-8", newline="")
+    paths[0].write_text(drawing.svg, encoding="utf-8", newline="")
     drawing.figure.savefig(paths[1], dpi=_PNG_DPI)
     return paths
 
 
 def inline_svg(drawing: Drawing) -> str:
     """The `<svg>` element for a page: its colours are variables and its ids are its own."""
-    svg = _svg(drawing)
+    svg = drawing.svg
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     # Only attributes: a text that looks like a colour or an id stays as it is.
@@ -193,9 +202,3 @@ def _with_variables(style: str) -> str:
     for color, variable in VARIABLES.items():
         style = style.replace(color, f"var({variable})")
     return style
-
-
-def _svg(drawing: Drawing) -> str:
-    file = io.StringIO()
-    drawing.figure.savefig(file, format="svg", metadata={"Date": None, "Title": drawing.title})
-    return file.getvalue()

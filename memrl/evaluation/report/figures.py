@@ -85,6 +85,9 @@ def pareto(
     for row, label in zip(rows, labels, strict=True):
         where = [row[cost]], [row["evidence_recall"]["estimate"]]
         axes.plot(*where, linestyle="none", label=label, zorder=2, **look[row["name"]].point())
+    if cost == "policy_ms_per_question" and all(row[cost] > 0 for row in rows):
+        axes.set_xscale("log")  # rules and networks are orders of magnitude apart
+        axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(COSTS[cost])
     axes.set_ylabel("evidence recall")
     add_legend(figure, axes)
@@ -114,7 +117,11 @@ def pareto(
 
 
 def learning(
-    numbers: Mapping[str, Any], curve: Curve, references: Mapping[str, float], key: str
+    numbers: Mapping[str, Any],
+    curve: Curve,
+    references: Mapping[str, float],
+    look: Mapping[str, Style],
+    key: str,
 ) -> Drawing:
     """Validation while learning, over seeds, with what others reached there."""
     labels = ["learner, mean of seeds", *(wrapped(name) for name in references)]
@@ -122,9 +129,14 @@ def learning(
     axes.fill_between(curve.steps, curve.low, curve.high, color=SERIES[0], alpha=0.18, linewidth=0)
     axes.plot(curve.steps, curve.mean, color=SERIES[0], marker="o", markersize=3, label=labels[0])
     dashes = (":", "--", "-.")
-    for place, (label, score) in enumerate(zip(labels[1:], references.values(), strict=True)):
-        color = SERIES[1 + place]
-        axes.axhline(score, color=color, linestyle=dashes[place % 3], linewidth=1.1, label=label)
+    for place, (name, score) in enumerate(references.items()):
+        axes.axhline(
+            score,
+            color=look[name].color if name != BEST_HEURISTIC else INK,
+            linestyle=dashes[place % len(dashes)],
+            linewidth=1.1,
+            label=labels[1 + place],
+        )
     axes.set_xlabel("global step")
     axes.set_ylabel(f"{numbers['measure']}, validation")
     add_legend(figure, axes)
@@ -189,7 +201,7 @@ def funnel(numbers: Mapping[str, Any], key: str) -> Drawing | None:
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_xlim(0, 1)
     axes.grid(visible=False)
-    axes.set_xlabel("share of needed pages outside main context when asked")
+    axes.set_xlabel("share of needed pages that were\noutside main context when asked")
     add_legend(figure, axes)
     best = max(rows, key=lambda row: row["funnel"].get("retrieved") or 0.0)
     return Drawing(

@@ -32,6 +32,8 @@ def hypervolume(points: Sequence[Point], most_cost: float, least_quality: float 
     """
     inside = [(cost, quality) for cost, quality in points if cost <= most_cost]
     front = [inside[index] for index in pareto_front(inside)]
+    if not front:
+        return 0.0
     ends = [cost for cost, _ in front[1:]] + [most_cost]
     return sum(
         (end - cost) * max(quality - least_quality, 0.0)

@@ -23,10 +23,12 @@ RESAMPLES_STREAM = ("evaluation", 3)
 """Random stream and index of the resamples of seed 0, the same for every condition."""
 IN_FOCUS = ("learned", "prompted")
 """Kinds of policies that are compared with every other one."""
+MARGIN = 1.1
+"""Times the highest cost: how far fronts and their areas go, so that the dearest policy counts."""
 COSTS = {
     "tokens_read_per_question": "tokens read / question",
     "operations_per_question": "operations / question",
-    "policy_s_per_question": "policy seconds / question",
+    "policy_ms_per_question": "policy ms / question",
 }
 """What quality is set against, with the titles of axes and columns."""
 
@@ -126,7 +128,9 @@ def _costs(entry: Entry) -> dict[str, Any]:
     of_record: dict[str, list[float]] = {
         "tokens_read_per_question": [r.tokens_read / r.num_scored for r in records],
         "operations_per_question": [_operations(r) / r.num_scored for r in records],
-        "policy_s_per_question": [r.decision_s * r.decisions / r.num_scored for r in records],
+        "policy_ms_per_question": [
+            1e3 * r.decision_s * r.decisions / r.num_scored for r in records
+        ],
     }
     return {name: mean(own) for name, own in of_record.items()}
 
@@ -170,11 +174,12 @@ def _front(cost: str, policies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Who is not beaten at its price, by the evidence that was there when questions were answered.
 
     Evidence and not reward, which has the costs of operations taken off already. What saw the needs
-    is no competitor. The area is a share of the box up to the highest cost of all competitors.
+    is no competitor. The area is a share of the box up to `MARGIN` times the highest cost of all
+    competitors.
     """
     those = [row for row in policies if not row["is_privileged"] and row["name"] != BEST_HEURISTIC]
     points = [(row[cost], row["evidence_recall"]["estimate"]) for row in those]
-    most = max((cost for cost, _ in points), default=0.0)
+    most = MARGIN * max((cost for cost, _ in points), default=0.0)
 
     def area(kept: Sequence[tuple[float, float]]) -> float | None:
         return hypervolume(kept, most) / most if most > 0 else None

@@ -6,6 +6,7 @@ they are. The page names no other file that a browser would fetch, and forbids i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 
 from memrl.evaluation import stats, terminal
 from memrl.evaluation.report import bootstrap, tables
+from memrl.evaluation.report.conditions import Condition
 from memrl.evaluation.report.contents import Report
 from memrl.evaluation.report.drawing import (
     SERIES_DARK,
@@ -21,10 +23,11 @@ from memrl.evaluation.report.drawing import (
     Drawing,
     inline_svg,
 )
-from memrl.evaluation.report.numbers import RESAMPLES_STREAM
+from memrl.evaluation.report.numbers import MARGIN, RESAMPLES_STREAM
 
 _DARK = ("#e8eaed", "#3a4047", "#14171a", *SERIES_DARK)
 _MOST_NAMES = 3  # in the title
+_NUMBER = re.compile(r"[+-]?\d|<|-?$")
 
 
 def page_text(report: Report, command: str, provenance: Mapping[str, Any]) -> str:
@@ -41,7 +44,7 @@ def page_text(report: Report, command: str, provenance: Mapping[str, Any]) -> st
         {
             "id": f"condition-{number}",
             "label": condition.label,
-            "footnote": terminal.footnote(condition.results),
+            "footnote": _what_was_played(condition, numbers),
             "verdicts": tables.verdicts(condition),
             "tables": [_table(own) for own in tables.condition_tables(condition, numbers)],
             "drawn": [_drawn(drawing) for drawing in drawings],
@@ -66,6 +69,11 @@ def page_text(report: Report, command: str, provenance: Mapping[str, Any]) -> st
     )
 
 
+def _what_was_played(condition: Condition, numbers: Mapping[str, Any]) -> str:
+    played = terminal.what_was_played(condition.results["played"])
+    return f"{played} {tables.rests_on(numbers)}. Verdicts: t-interval over {numbers['cluster']}s."
+
+
 def _title(labels: Sequence[str]) -> str:
     more = len(labels) - _MOST_NAMES
     return ", ".join(labels[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
@@ -79,7 +87,7 @@ def _variables(colors: Sequence[str]) -> str:
 
 def _table(table: tables.Table) -> dict[str, Any]:
     title, columns, rows = table
-    return {"title": title, "columns": columns, "rows": rows}
+    return {"title": title, "columns": columns, "rows": rows, "numeric": _numeric(columns, rows)}
 
 
 def _drawn(drawing: Drawing) -> dict[str, Any]:
@@ -89,7 +97,13 @@ def _drawn(drawing: Drawing) -> dict[str, Any]:
         "svg": inline_svg(drawing),
         "columns": drawing.columns,
         "rows": drawing.rows,
+        "numeric": _numeric(drawing.columns, drawing.rows),
     }
+
+
+def _numeric(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
+    """Which columns hold numbers, or nothing, and stand to the right."""
+    return [all(_NUMBER.match(row[place]) for row in rows) for place in range(len(columns))]
 
 
 def _method() -> list[str]:
@@ -106,6 +120,6 @@ def _method() -> list[str]:
         "Normalised: 0 is what doing nothing reaches, 1 the bound; none where their gap is below "
         f"{stats.MIN_GAP}. P(improvement): share of documents in which the policy is better, ties "
         "half.",
-        "Hypervolume: area under the front of evidence recall up to the highest cost of all "
-        "policies that do not see the needs, as a share of that box.",
+        f"Hypervolume: area under the front of evidence recall up to {MARGIN} times the highest "
+        "cost of all policies that do not see the needs, as a share of that box.",
     ]

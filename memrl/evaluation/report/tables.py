@@ -22,7 +22,7 @@ def quality_table(numbers: Mapping[str, Any]) -> Table:
     columns += ["95 % interval", *(f"regret to {bound}" for bound in bounds)]
     if not is_cache:
         columns += ["recall", "tokens read / q"]
-    columns += ["operations / q", "ms / q"]
+    columns += ["operations / q", "policy ms / q"]
     rows = []
     for row in numbers["policies"]:
         cells = [row["shown_as"], *shown(row["mean"]), *shown(row["iqm"])]
@@ -32,7 +32,7 @@ def quality_table(numbers: Mapping[str, Any]) -> Table:
             cells += [shown(row["evidence_recall"])[0]]
             cells += [f"{row['tokens_read_per_question']:.0f}"]
         cells += [f"{row['operations_per_question']:.2f}"]
-        rows.append([*cells, f"{1e3 * row['policy_s_per_question']:.3g}"])
+        rows.append([*cells, f"{row['policy_ms_per_question']:.2g}"])
     return f"{measure} of every policy; {rests_on(numbers)}", columns, rows
 
 
@@ -51,11 +51,15 @@ def paired_table(numbers: Mapping[str, Any]) -> Table:
                 *(pair["policy"], pair["control"]),
                 *shown(pair["difference"], "+"),
                 over_t,
-                "-" if sign is None else f"{sign['p_value']:.3f}",
+                "-" if sign is None else _p_value(sign["p_value"]),
                 *shown(pair["probability_of_improvement"]),
             ]
         )
     return f"paired differences in {numbers['measure']}; {rests_on(numbers)}", columns, rows
+
+
+def _p_value(value: float) -> str:
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def document_table(numbers: Mapping[str, Any]) -> Table | None:
