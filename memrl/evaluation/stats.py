@@ -40,14 +40,16 @@ def mean(values: npt.ArrayLike) -> float:
 def iqm(values: npt.ArrayLike) -> float:
     """Interquartile mean of all values, any shape: a quarter of them is cut off at each end.
 
-    As in rliable, `scipy.stats.trim_mean(values, 0.25)`, where the quarter is rounded down.
+    As in rliable, `scipy.stats.trim_mean(values, 0.25)`, where the quarter is rounded down; that
+    takes ten times as long on the few values that a bootstrap asks for thousands of times.
 
     Raises:
         ValueError: if there is no value, or one is NaN or infinite.
     """
-    from scipy import stats  # a second to import, and needed by tables alone
-
-    return float(stats.trim_mean(_finite(values), 0.25, axis=None))
+    sample = _finite(values).ravel()
+    cut = sample.size // 4
+    parted = np.partition(sample, (cut, sample.size - cut - 1))
+    return float(parted[cut : sample.size - cut].mean())
 
 
 def regret(policy_return: float, clairvoyant_return: float) -> float:

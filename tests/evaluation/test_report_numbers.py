@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_folders import entries_of
 from scipy import stats as scipy_stats
 
 from memrl.evaluation import stats
@@ -165,11 +166,9 @@ def test_hypervolume_is_the_share_of_a_grid_that_is_dominated() -> None:
 
 
 def learned(seed: int, *points: tuple[int, float]) -> FinishedRun:
-    from test_summary import entry, record
-
     metrics = [{"global_step": step, METRIC: value} for step, value in points]
     metrics.insert(0, {"global_step": 0, "losses/gain": 1.0})
-    entries = [entry("FIFO", [record("a", 0)], seed=seed)]
+    entries = entries_of(seed, ["a"], {"FIFO": 0.5})
     return FinishedRun(Path("run"), {}, {}, 7, entries, metrics)
 
 

@@ -37,7 +37,7 @@ VARIABLES = {INK: "--ink", GRID: "--grid", PAPER: "--paper"} | {
 """Colour of a drawing -> variable of the page's style sheet that stands for it."""
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h")  # with 8 colours no pair comes twice in 72
 _LEGEND_CHARS = 27  # of a line in one of two columns
-_PNG_DPI = 200
+_PNG_DPI = 160
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Drawing:
         file = io.StringIO()
         about = {"Date": None, "Title": self.title}
         self.figure.savefig(file, format="svg", metadata=about)
+        self.figure.set_layout_engine("none")  # laid out once is enough
         return file.getvalue()
 
 

@@ -1,0 +1,227 @@
+"""`python -m memrl.evaluation report`: what it writes, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_folders import QUALITY, write_run
+from tiny_runs import Outcome, called
+
+from memrl.evaluation import __main__ as program
+from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, LEARNED
+from memrl.evaluation.report.build import REPORT_SCHEMA
+from memrl.evaluation.report.contents import make_report
+from memrl.evaluation.report.folders import read_run
+from memrl.run_files import RunError
+
+SCRIPT = "<script>alert('$1$')</script> & \"it\""
+
+
+def report(*arguments: str | Path) -> Outcome:
+    return called(program.main, "memrl.evaluation", "report", *map(str, arguments))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Outcome, Path]:
+    """Two capacities with two seeds each, and a policy whose name is HTML."""
+    root = tmp_path_factory.mktemp("report")
+    quality = {**QUALITY, SCRIPT: 0.4}
+    names = [f"<img src=x onerror=alert({number})>" for number in range(6)]
+    runs = [
+        write_run(root, seed=seed, capacity=capacity, quality=quality, names=names)
+        for capacity in (8, 16)
+        for seed in range(2)
+    ]
+    return report(*runs, "--out", root / "out"), root / "out"
+
+
+def results_in(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "results.json").read_text())
+    return found
+
+
+def test_results_hold_every_number_with_what_it_rests_on(made: tuple[Outcome, Path]) -> None:
+    outcome, out = made
+    assert outcome.code == 0, outcome.err
+    assert "6 documents, 2 seeds" in outcome.out
+    results = results_in(out)
+    assert results["schema"] == REPORT_SCHEMA
+    assert [own["label"] for own in results["conditions"]] == [
+        "chat-8: capacity 8",
+        "chat-16: capacity 16",
+    ]
+    own = results["conditions"][0]
+    rows = {row["name"]: row for row in own["policies"]}
+    # Shares rise by .01 a document (mean .025) and fall by .02 with the second seed (mean -.01);
+    # two stores an episode of four questions cost .005.
+    learned = rows[LEARNED]
+    assert learned["mean"]["estimate"] == pytest.approx(0.75 + 0.025 - 0.01 - 0.005)
+    assert (learned["mean"]["num_clusters"], learned["mean"]["num_seeds"]) == (6, 2)
+    interval = learned["mean"]["interval"]
+    assert interval["low"] < learned["mean"]["estimate"] < interval["high"]
+    assert learned["regret"][CLAIRVOYANT]["estimate"] == pytest.approx(0.25 - 0.0025)
+    assert learned["normalized_score"]["estimate"] == pytest.approx(0.495 / 0.7425)
+    assert learned["operations_per_question"] == pytest.approx(0.5)
+    (pair,) = [pair for pair in own["paired"] if pair["control"] == FIFO]
+    assert pair["difference"]["estimate"] == pytest.approx(0.5 - 0.005)
+    assert pair["difference"]["interval"]["low"] == pytest.approx(0.495), "all alike"
+    assert pair["probability_of_improvement"]["estimate"] == 1.0
+    fronts = {front["cost"]: front for front in own["fronts"]}
+    assert fronts["operations_per_question"]["front"] == [FIFO, "prior rule", LEARNED]
+
+
+def test_csv_has_a_row_for_each_condition_and_policy(made: tuple[Outcome, Path]) -> None:
+    _, out = made
+    rows = list(csv.DictReader((out / "results.csv").read_text(encoding="utf-8").splitlines()))
+    assert len(rows) == 2 * (len(QUALITY) + 2), "and the best heuristic"
+    assert {row["capacity"] for row in rows} == {"8", "16"}
+    learned = next(row for row in rows if row["name"] == LEARNED)
+    assert float(learned["mean low"]) < float(learned["mean"]) < float(learned["mean high"])
+
+
+class Tags(HTMLParser):
+    """Counts elements, and collects their attributes and texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.texts: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_page_stands_alone_and_escapes_every_text(made: tuple[Outcome, Path]) -> None:
+    _, out = made
+    text = (out / "report.html").read_text(encoding="utf-8")
+    page = Tags(text)
+    assert not {"script", "img", "link", "iframe", "object"} & {*page.tags}
+    assert not [name for name, _ in page.attributes if name.startswith("on") or name == "src"]
+    assert SCRIPT in page.texts, "shown as it is"
+    links = [value for name, value in page.attributes if name.endswith("href")]
+    assert all(link.startswith("#") for link in links)
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(set(ids)) == len(ids)
+    assert {link[1:] for link in links} <= {*ids}
+
+
+def test_each_figure_has_its_text_command_table_and_files(made: tuple[Outcome, Path]) -> None:
+    _, out = made
+    text = (out / "report.html").read_text(encoding="utf-8")
+    drawn = results_in(out)["figures"]
+    keys = [figure["key"] for figure in drawn]
+    assert {"capacity-1", "quality-1", "front-operations-2", "learning-1", "funnel-2"} <= {*keys}
+    parts = text.split("<figure ")[1:]
+    assert len(parts) == len(keys)
+    for key, part in zip(keys, parts, strict=True):
+        assert part.startswith(f'id="{key}"')
+        assert 'role="img" aria-label="' in part
+        assert "python -m memrl.evaluation report" in part
+        assert "<table>" in part.split("</figure>")[0]
+        # No colour of the palette is left that a dark page could not change.
+        assert not re.search(r'style="[^"]*#[0-9a-f]{6}', part.split("</svg>")[0])
+        assert (out / "figures" / f"{key}.svg").read_text().startswith("<?xml")
+        assert (out / "figures" / f"{key}.png").read_bytes().startswith(b"\x89PNG")
+    curve = next(figure for figure in drawn if figure["key"] == "capacity-1")
+    assert [LEARNED, "16", "0.760"] in [row[:3] for row in curve["rows"]]
+
+
+# ---------------------------------------------------------------------- refusals
+
+
+def refused(tmp_path: Path, *runs: Path) -> str:
+    outcome = report(*runs, "--out", tmp_path / "out")
+    assert outcome.code == 1
+    assert not (tmp_path / "out").exists()
+    return outcome.error
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"commit": "b" * 40}, "commit (aaaaaaaaaaaa... and bbbbbbbbbbbb...)"),
+        ({"test_hash": "2" * 64}, "tables.test (111111111111... and 222222222222...)"),
+    ],
+)
+def test_other_versions_and_data_are_refused_unless_asked_for(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    runs = [
+        write_run(tmp_path, documents=2),
+        write_run(tmp_path, documents=2, capacity=8, **change),
+    ]
+    error = refused(tmp_path, *runs)
+    assert told in error
+    assert str(runs[1]) in error
+    mixed = make_report([read_run(run) for run in runs], mix=True)
+    assert told in mixed.notes[0]
+
+
+def test_other_schemas_are_refused_and_never_averaged(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, seed=seed, documents=2) for seed in range(2)]
+    results = json.loads((runs[1] / "results.json").read_text())
+    (runs[1] / "results.json").write_text(json.dumps(results | {"schema": 1}))
+    assert "schema (7 and 1)" in refused(tmp_path, *runs)
+    mixed = make_report([read_run(run) for run in runs], mix=True)
+    assert [condition.seeds for condition, _ in mixed.members] == [[0], [1]]
+
+
+def test_missing_seeds_are_named(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, seed=seed) for seed in range(2)]
+    runs.append(write_run(tmp_path, capacity=8))
+    error = refused(tmp_path, *runs)
+    assert "chat-8 lacks seed 1, which others have" in error
+    assert "--mix true" in error
+
+
+def test_a_run_that_is_still_being_written_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (run / "results.json").unlink()
+    assert "still being written" in refused(tmp_path, run)
+    assert "is not the folder of a run" in refused(tmp_path, tmp_path)
+
+
+def test_a_policy_without_episodes_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
+    (run / "episodes.jsonl").write_text("".join(x for x in lines if "prior rule" not in x))
+    assert "'prior rule'" in refused(tmp_path, run)
+    unscored = re.sub(r'"num_scored": 4', '"num_scored": 0', "".join(lines))
+    (run / "episodes.jsonl").write_text(unscored)
+    assert "asks anything that pays" in refused(tmp_path, run)
+
+
+def test_the_same_run_twice_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    assert "same seed and fold" in refused(tmp_path, run, run)
+
+
+def test_one_document_gets_no_interval_and_it_is_said(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, documents=1, seed=seed) for seed in range(2)]
+    made = make_report([read_run(run) for run in runs], mix=False)
+    ((_, numbers),) = made.members
+    assert all(row["mean"]["interval"] is None for row in numbers["policies"])
+    assert "of one document alone no interval can be given" in made.notes[0]
+    (pair,) = [pair for pair in numbers["paired"] if pair["control"] == FIFO]
+    assert pair["difference"]["interval"] is pair["t_interval"] is None
+
+
+def test_an_empty_provenance_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    (run / "provenance.json").write_text('{"starts": []}')
+    with pytest.raises(RunError, match="which code and data"):
+        read_run(run)
