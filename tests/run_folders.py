@@ -69,6 +69,7 @@ def write_run(
     test_hash: str = "1" * 64,
     quality: dict[str, float] | None = None,
     names: list[str] | None = None,
+    episodes: int = 1,
     config: RunConfig | None = None,
 ) -> Path:
     """A run folder as train.py leaves it, in `root / <name> / seed<k>`."""
@@ -85,7 +86,7 @@ def write_run(
     }
     append_start(folder / "provenance.json", start)
     documents_there = names or [f"d{number}" for number in range(documents)]
-    entries = entries_of(seed, documents_there, quality or QUALITY)
+    entries = entries_of(seed, documents_there, quality or QUALITY, episodes)
     summary.write_entries(folder / "episodes.jsonl", entries)
     policies = [{"name": entry.name} for entry in entries]  # of the rest nothing is read again
     results = {"schema": summary.RESULTS_SCHEMA, "policies": policies}

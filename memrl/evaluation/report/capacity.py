@@ -78,7 +78,7 @@ def _against_capacity(
         axes.plot(sizes, [own["estimate"] for _, own in points], label=labels[name], **style.line())
         if all(own["interval"] is not None for _, own in points):
             low, high = ([own["interval"][end] for _, own in points] for end in ("low", "high"))
-            axes.fill_between(sizes, low, high, color=style.color, alpha=0.1, linewidth=0)
+            axes.fill_between(sizes, low, high, **style.band())
     ticks = [condition.capacity for condition, _ in family]
     axes.set_xscale("log")
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

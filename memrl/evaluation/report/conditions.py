@@ -84,7 +84,7 @@ def _key(run: FinishedRun) -> str:
 
 
 def make_conditions(groups: Sequence[Sequence[FinishedRun]]) -> list[Condition]:
-    """Put the records of each group together and summarise them.
+    """Put the records of each group together and summarise them; by workload, then by capacity.
 
     Raises:
         RunError: if runs cannot be put together, or one is given twice.
@@ -99,7 +99,7 @@ def make_conditions(groups: Sequence[Sequence[FinishedRun]]) -> list[Condition]:
         results = summary.summarize(entries, controls, group[0].config)
         entries = [entry for entry in entries if not is_point(entry.settings)]
         made.append(Condition(label, own, list(group), entries, results))
-    return made
+    return sorted(made, key=lambda own: (own.results["played"]["workload"], own.capacity))
 
 
 def missing_seeds(groups: Sequence[Sequence[FinishedRun]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,19 +63,24 @@ def make_report(runs: Sequence[FinishedRun], *, mix: bool) -> Report:
     changed = sum(run.is_dirty for run in runs)
     if changed:
         notes.append(f"{changed} of {len(runs)} runs were made with changes on top of the commit")
-    notes += [note for condition, numbers in members for note in _few(condition, numbers)]
+    notes += _few(members)
     return Report(members, notes)
 
 
-def _few(condition: Condition, numbers: Mapping[str, Any]) -> Iterator[str]:
-    """What the intervals of a condition cannot say."""
-    documents, seeds = len(numbers["documents"]), len(condition.seeds)
-    if documents < stats.MIN_CLUSTERS:
-        yield f"{condition.label}: {tables.rests_on(numbers)}"
-    if seeds == 1:
-        yield f"{condition.label}: one seed, so that intervals say nothing of training"
-    elif seeds < _FEW_SEEDS:
-        yield f"{condition.label}: {seeds} seeds, fewer than {_FEW_SEEDS}"
+def _few(members: Sequence[capacity.Member]) -> list[str]:
+    """What intervals cannot say, and of which conditions."""
+    labels: dict[str, list[str]] = {}
+    for condition, numbers in members:
+        if len(numbers["documents"]) < stats.MIN_CLUSTERS:
+            labels.setdefault(tables.rests_on(numbers), []).append(condition.label)
+        seeds = len(condition.seeds)
+        if seeds == 1:
+            note = "one seed, so that intervals say nothing of training"
+            labels.setdefault(note, []).append(condition.label)
+        elif seeds < _FEW_SEEDS:
+            note = f"{seeds} seeds, fewer than {_FEW_SEEDS}"
+            labels.setdefault(note, []).append(condition.label)
+    return [f"{'; '.join(those)}: {note}" for note, those in labels.items()]
 
 
 def draw(report: Report) -> None:

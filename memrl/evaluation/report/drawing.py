@@ -75,6 +75,11 @@ class Style:
     marker: str
     dashes: str
     is_hollow: bool
+    in_focus: bool
+
+    def band(self) -> dict[str, Any]:
+        """Keyword arguments of the band of a line; a dozen of them lie on each other."""
+        return {"color": self.color, "alpha": 0.16 if self.in_focus else 0.05, "linewidth": 0}
 
     def line(self) -> dict[str, Any]:
         """Keyword arguments of a line with its points."""
@@ -109,6 +114,7 @@ def styles(policies: Sequence[tuple[str, str]]) -> dict[str, Style]:
             _MARKERS[place % len(_MARKERS)],
             dashes.get(kinds[name], "--"),
             kinds[name] == "bound",
+            kinds[name] in order,
         )
         for place, name in enumerate(names)
     }
