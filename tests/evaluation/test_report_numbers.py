@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ from run_folders import entries_of
 from scipy import stats as scipy_stats
 
 from memrl.evaluation import stats
+from memrl.evaluation.report import capacity as capacities
 from memrl.evaluation.report.bootstrap import Resamples
+from memrl.evaluation.report.conditions import Condition
 from memrl.evaluation.report.curves import METRIC, learning_curve
+from memrl.evaluation.report.drawing import styles
 from memrl.evaluation.report.folders import FinishedRun
 from memrl.evaluation.report.fronts import hypervolume, pareto_front
 from memrl.evaluation.stats import FloatArray
@@ -160,6 +164,45 @@ def test_hypervolume_is_the_share_of_a_grid_that_is_dominated() -> None:
     grid = (np.arange(400) + 0.5) / 400
     best = [max((q for c, q in points if c <= cost), default=0.0) for cost in grid]
     assert hypervolume(points, 1.0) == pytest.approx(np.mean(best), abs=0.01)
+
+
+# ---------------------------------------------------------------------- capacities
+
+
+def member(capacity: int, archive: int = 60, **differing: Any) -> capacities.Member:
+    """A page cache of this size, with one policy whose hit ratio grows with it."""
+    paging = {"capacity": capacity, "unit": "pages"}
+    played = {"workload": "page_cache", "paging": paging}
+    settings = {"paging.capacity": capacity, "paging.archival_capacity": archive} | differing
+    interval = {"low": capacity / 200, "high": capacity / 50}
+    hits = {"estimate": capacity / 100, "interval": interval, "num_clusters": 6, "num_seeds": 2}
+    row = {"name": "LRU", "mean": hits, "evidence_recall": hits}
+    numbers = {"policies": [row], "measure": "hit ratio", "cluster": "stream"}
+    return Condition("", settings, [], [], {"played": played}), numbers
+
+
+def test_a_curve_joins_what_differs_in_size_alone() -> None:
+    small, large = member(8), member(16, archive=120)
+    assert capacities.families([large, small]) == [[small, large]]
+    assert capacities.families([small, member(16, seed=1), member(8, seed=1)]) == [
+        [member(8, seed=1), member(16, seed=1)]
+    ]
+    assert capacities.families([small, member(8, archive=30)]) == []
+    # One capacity with two archives: only those with the same archive belong together.
+    others = [member(8, archive=30), member(16, archive=30)]
+    assert capacities.families([small, *others]) == [others]
+
+
+def test_miss_ratios_are_hit_ratios_turned_round() -> None:
+    look = styles([("LRU", "heuristic")])
+    drawn = capacities.miss_ratio_curves([member(10), member(20)], look, "misses-1")
+    assert drawn.rows == [
+        ["LRU", "10", "0.900", "0.800..0.950", "6", "2"],
+        ["LRU", "20", "0.800", "0.600..0.900", "6", "2"],
+    ]
+    (axes,) = drawn.figure.axes
+    assert axes.get_xscale() == "log"
+    assert np.asarray(axes.lines[0].get_ydata()).tolist() == pytest.approx([0.9, 0.8])
 
 
 # ---------------------------------------------------------------------- curves
