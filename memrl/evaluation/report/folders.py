@@ -24,6 +24,7 @@ from memrl.run_files import (
 
 EPISODES_FILE = "episodes.jsonl"
 _TEXT_LENGTH = 12  # of a hash or another value in a message
+_MOST_KEYS = 4  # in a message
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class FinishedRun:
     @property
     def commit(self) -> str | None:
         """Commit of the code, None where it ran outside a checkout."""
-        return self.start.get("code", {}).get("commit")  # type: ignore[no-any-return]
+        commit = self.start.get("code", {}).get("commit")
+        return None if commit is None else str(commit)
 
     @property
     def is_dirty(self) -> bool:
@@ -124,9 +126,11 @@ def differences(runs: Sequence[FinishedRun]) -> Iterator[str]:
     """What sets runs apart that one report should not mix: versions and data, a sentence each.
 
     Every run is compared with the first one; where each document was left out in turn, tables are
-    those of a fold, and are compared with the first run of the same fold.
+    those of a fold, and are compared with the first run of the same fold. What was said once is not
+    said again of further runs.
     """
     of_fold: dict[int | None, FinishedRun] = {}
+    said = set()
     for run in runs:
         twin = of_fold.setdefault(run.fold, run)
         apart = _apart(_version(runs[0]), _version(run))
@@ -134,9 +138,11 @@ def differences(runs: Sequence[FinishedRun]) -> Iterator[str]:
             apart += _apart(_whole(runs[0].data), _whole(run.data))
         else:
             apart += _apart(twin.data, run.data)
-        if apart:
+        told = _listed(apart)
+        if apart and told not in said:
+            said.add(told)
             other = twin if twin is not run else runs[0]
-            yield f"{other.folder} and {run.folder} differ in {', '.join(apart)}"
+            yield f"{other.folder} and {run.folder} differ in {told}"
 
 
 def require_alike(runs: Sequence[FinishedRun], *, mix: bool) -> list[str]:
@@ -164,12 +170,20 @@ def _whole(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Keys with both values; of two workloads, which have nothing in common, only their names."""
     before, now = dotted(first), dotted(second)
+    if before.get("workload") != now.get("workload"):
+        return [f"workload ({before.get('workload')} and {now.get('workload')})"]
     return [
         f"{key} ({_short(before.get(key))} and {_short(now.get(key))})"
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
     ]
+
+
+def _listed(apart: Sequence[str]) -> str:
+    more = len(apart) - _MOST_KEYS
+    return ", ".join(apart[:_MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _short(value: Any) -> str:
