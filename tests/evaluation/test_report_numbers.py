@@ -229,3 +229,16 @@ def test_curve_is_the_mean_over_seeds_and_ends_with_the_first() -> None:
     assert curve.high == pytest.approx([0.3, 0.4, 0.7])
     assert curve.num_seeds == 2
     assert learning_curve([learned(0)]) is None
+
+
+def test_curve_of_a_policy_gradient_begins_where_gain_regression_ends() -> None:
+    run = learned(0, (10, 0.1), (20, 0.4))  # two rounds of ten gradient steps
+    run.config.update(algorithm="ppo", learner={"rounds": 2, "updates_per_round": 10})
+    run.metrics.extend(
+        {"global_step": 20 + step, METRIC: step / 1000, "charts/attempt": 0} for step in (50, 100)
+    )
+    curve = learning_curve([run])
+    assert curve is not None
+    assert curve.learner == "PPO"
+    assert curve.steps == [50, 100]
+    assert curve.mean == pytest.approx([0.05, 0.1])

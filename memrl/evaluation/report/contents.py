@@ -119,7 +119,7 @@ def _of_condition(
     else:
         best = condition.results["best_heuristic"]
         rows = [*condition.results["policies"], *([] if best is None else [best])]
-        marks = figures.references(rows)
+        marks = figures.references(rows, curve.learner)
         drawn.append(figures.learning(numbers, curve, marks, look, f"learning-{number}"))
     funnel = figures.funnel(numbers, f"funnel-{number}")
     if funnel is None:

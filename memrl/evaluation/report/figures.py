@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from memrl.evaluation.lineup import FLOORS
+from memrl.evaluation.lineup import FLOORS, LEARNED
 from memrl.evaluation.report.curves import Curve
 from memrl.evaluation.report.drawing import (
     GRID,
@@ -93,7 +93,7 @@ def pareto(
     add_legend(figure, axes)
     area, without = front["hypervolume"], front["hypervolume_without_learned"]
     volume = "no cost at all" if area is None else f"hypervolume {area:.3f}"
-    if without is not None and without != area:
+    if without is not None and f"{without:.3f}" != f"{area:.3f}":
         volume += f", {without:.3f} without what is learned"
     return Drawing(
         key,
@@ -124,7 +124,7 @@ def learning(
     key: str,
 ) -> Drawing:
     """Validation while learning, over seeds, with what others reached there."""
-    labels = ["learner, mean of seeds", *(wrapped(name) for name in references)]
+    labels = [wrapped(f"{curve.learner}, mean of seeds"), *(wrapped(name) for name in references)]
     figure, axes = new_axes(2.3, labels)
     axes.fill_between(curve.steps, curve.low, curve.high, color=SERIES[0], alpha=0.18, linewidth=0)
     axes.plot(curve.steps, curve.mean, color=SERIES[0], marker="o", markersize=3, label=labels[0])
@@ -137,7 +137,8 @@ def learning(
             linewidth=1.1,
             label=labels[1 + place],
         )
-    axes.set_xlabel("global step")
+    unit = "gradient steps" if curve.learner == LEARNED else "decisions"
+    axes.set_xlabel(unit)
     axes.set_ylabel(f"{numbers['measure']}, validation")
     add_legend(figure, axes)
     seeds = f"{curve.num_seeds} seed{'s' if curve.num_seeds > 1 else ''}"
@@ -150,26 +151,28 @@ def learning(
     rows += [[name, f"{score:.3f}", ""] for name, score in references.items()]
     return Drawing(
         key,
-        f"Learning curve on validation, {seeds}; the band is the lowest and the highest seed",
-        f"Mean over {seeds} from {curve.mean[0]:.3f} at step {curve.steps[0]} to "
-        f"{curve.mean[-1]:.3f} at step {curve.steps[-1]}.",
-        ["global step, or reference", f"{numbers['measure']}, validation", "seeds"],
+        f"Learning curve of {curve.learner} on validation, {seeds}; the band is the lowest and the "
+        "highest seed",
+        f"{curve.learner}: mean over {seeds} from {curve.mean[0]:.3f} after {curve.steps[0]} "
+        f"{unit} to {curve.mean[-1]:.3f} after {curve.steps[-1]}.",
+        [f"{unit}, or reference", f"{numbers['measure']}, validation", "seeds"],
         rows,
         figure,
     )
 
 
-def references(policies: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def references(policies: Sequence[Mapping[str, Any]], learner: str) -> dict[str, float]:
     """What floor, best heuristic and bound reached on validation, the mean over runs.
 
     Args:
         policies: of the condition's results, and the best heuristic of it.
+        learner: whose curve it is; beside any other one stands gain regression.
     """
+    marks = {*FLOORS, BEST_HEURISTIC, LEARNED} - {learner}
     made = {}
     for row in policies:
         scores = [score for score in row["validation"] if score is not None]
-        is_mark = row["name"] in (*FLOORS, BEST_HEURISTIC) or row["kind"] == "bound"
-        if is_mark and scores:
+        if scores and (row["name"] in marks or row["kind"] == "bound"):
             made[row["name"]] = sum(scores) / len(scores)
     return made
 
