@@ -17,6 +17,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memrl.evaluation.report.numbers import IN_FOCUS
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -104,17 +106,17 @@ def styles(policies: Sequence[tuple[str, str]]) -> dict[str, Style]:
         policies: name and kind of each, those of a name given again left out.
     """
     dashes = {"learned": "-", "prompted": "-", "bound": ":", "reference": "-."}
-    # What is learned comes first, so that it has the plainest colours.
-    order = {"learned": 0, "prompted": 1}
+    # What is learned comes first, so that it has the plainest colours; bounds have none.
+    order = {"learned": 0, "prompted": 1, "bound": 3}
     kinds = dict(policies)
     names = sorted(kinds, key=lambda name: order.get(kinds[name], 2))
     return {
         name: Style(
-            SERIES[place % len(SERIES)],
+            INK if kinds[name] == "bound" else SERIES[place % len(SERIES)],
             _MARKERS[place % len(_MARKERS)],
             dashes.get(kinds[name], "--"),
             kinds[name] == "bound",
-            kinds[name] in order,
+            kinds[name] in IN_FOCUS,
         )
         for place, name in enumerate(names)
     }
