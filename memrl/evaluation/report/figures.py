@@ -126,8 +126,9 @@ def learning(
     """Validation while learning, over seeds, with what others reached there."""
     labels = [wrapped(f"{curve.learner}, mean of seeds"), *(wrapped(name) for name in references)]
     figure, axes = new_axes(2.3, labels)
-    axes.fill_between(curve.steps, curve.low, curve.high, color=SERIES[0], alpha=0.18, linewidth=0)
-    axes.plot(curve.steps, curve.mean, color=SERIES[0], marker="o", markersize=3, label=labels[0])
+    color = look[curve.learner].color if curve.learner in look else SERIES[0]
+    axes.fill_between(curve.steps, curve.low, curve.high, color=color, alpha=0.18, linewidth=0)
+    axes.plot(curve.steps, curve.mean, color=color, marker="o", markersize=3, label=labels[0])
     dashes = (":", "--", "-.")
     for place, (name, score) in enumerate(references.items()):
         axes.axhline(
