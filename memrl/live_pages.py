@@ -81,7 +81,7 @@ class Focus:
 
 @dataclass(frozen=True)
 class _Facts:
-    """What is known of a page by itself: its vector, (len(SURFACE),) surface, logit of the prior."""
+    """What is known of a page by itself: vector, (len(SURFACE),) surface, logit of the prior."""
 
     vector: npt.NDArray[np.float32]
     surface: npt.NDArray[np.float32]
