@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -112,7 +112,11 @@ def live_memory(
 
 
 def play_live(
-    document: Document, table: EpisodeTable, scorer: PageScorer, options: PagingOptions, who: Watcher
+    document: Document,
+    table: EpisodeTable,
+    scorer: PageScorer,
+    options: PagingOptions,
+    who: Watcher,
 ) -> list[Move]:
     embedder = RecentEmbedder(HashingEmbedder(DIMENSION))
     with live_memory(options, embedder, fit_lexical_statistics([document])) as memory:
@@ -143,13 +147,11 @@ def play_environment(table: EpisodeTable, options: PagingOptions, who: Watcher) 
     return group
 
 
-def assert_same_sights(one: Iterable[dict[str, Tensor]], other: list[dict[str, Tensor]]) -> None:
-    for number, (live, table) in enumerate(zip(one, other, strict=True)):
-        for name, values in table.items():
-            if name == "action_mask" or name == "globals":
-                assert torch.equal(live[name], values), (number, name)
-            else:
-                torch.testing.assert_close(live[name], values, rtol=0, atol=0, msg=f"{number} {name}")
+def assert_same_sights(live: list[dict[str, Tensor]], table: list[dict[str, Tensor]]) -> None:
+    for number, (one, other) in enumerate(zip(live, table, strict=True)):
+        assert one.keys() == other.keys()
+        for name, values in other.items():
+            assert torch.equal(one[name], values), (number, name)
 
 
 BASE = PagingOptions(
@@ -170,28 +172,24 @@ VARIANTS = {
 }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
-def test_random_play_meets_the_same_sights_and_moves(name: str) -> None:
-    options = VARIANTS[name]
-    kinds: set[Op] = set()
-    for seed in range(3):
-        document = chat_document(seed, 26)
-        table, scorer = table_and_scorer(document, seed)
-        live, environment = Watcher(seed), Watcher(seed)
-        moves = play_live(document, table, scorer, options, live)
-        group = play_environment(table, options, environment)
-        assert live.actions == environment.actions
-        assert_same_sights(live.seen, environment.seen)
-        chosen = [move.op for move in moves if not move.is_forced]
-        assert {op: chosen.count(op) for op in Op} == dict(group.log(0).operations)
-        kinds.update(chosen)
-    assert {Op.YIELD, Op.STORE, Op.RETRIEVE, Op.SEARCH} <= kinds
+@pytest.mark.parametrize(("seed", "name"), list(enumerate(VARIANTS)))
+def test_random_play_meets_the_same_sights_and_moves(seed: int, name: str) -> None:
+    options, document = VARIANTS[name], chat_document(seed, 20)
+    table, scorer = table_and_scorer(document, seed)
+    live, environment = Watcher(seed), Watcher(seed)
+    moves = play_live(document, table, scorer, options, live)
+    group = play_environment(table, options, environment)
+    assert live.actions == environment.actions
+    assert_same_sights(live.seen, environment.seen)
+    chosen = [move.op for move in moves if not move.is_forced]
+    assert {op: chosen.count(op) for op in Op} == dict(group.log(0).operations)
+    assert {Op.YIELD, Op.STORE, Op.RETRIEVE, Op.SEARCH} <= set(chosen)
 
 
 def test_a_network_decides_alike() -> None:
     torch.manual_seed(1)
     policy = GreedyGain(SetNetwork(8), 1.0)
-    document = chat_document(3, 40)
+    document = chat_document(3, 24)
     table, scorer = table_and_scorer(document, 3)
     live, environment = Watcher(policy=policy), Watcher(policy=policy)
     play_live(document, table, scorer, BASE, live)
