@@ -32,7 +32,7 @@ from memrl.agent_state import STATE_FILE, AgentError, AgentState, load_state, sl
 from memrl.config import ConfigurationError
 from memrl.documents import Page
 from memrl.evaluation.readers import Answer, LlmReader
-from memrl.evaluation.saved_lineup import best_learned, learned_contestants
+from memrl.evaluation.saved_lineup import best_of, learned_contestants
 from memrl.live_pages import LivePages, RecentEmbedder
 from memrl.live_paging import LivePaging, Move
 from memrl.llm.backend import Backend
@@ -251,8 +251,9 @@ def load_controller(folder: Path, embedder: Embedder | None = None) -> Controlle
             f"dimensions, {embedder.name} makes {embedder.dimension}: give the embedder "
             f"{run.config.workload.embedder!r} that it was trained with."
         )
-    policy = best_learned(learned_contestants(run)).policy
-    return Controller(policy, load_world(folder) or _world_of(run), run.scorer, embedder)
+    best = best_of(learned_contestants(run), "learned")
+    assert best is not None  # every run learns
+    return Controller(best.policy, load_world(folder) or _world_of(run), run.scorer, embedder)
 
 
 def _world_of(run: SavedRun) -> World:

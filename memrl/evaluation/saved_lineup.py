@@ -9,7 +9,7 @@ from memrl.evaluation import lineup
 from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.lineup import Line
 from memrl.options import PagingOptions
-from memrl.policies.base import Contestant
+from memrl.policies.base import Contestant, Kind
 from memrl.saved import SavedRun
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
@@ -20,11 +20,15 @@ def learned_contestants(run: SavedRun) -> list[Contestant]:
     return [run.chosen(line) for line in _learned_lines(run)]
 
 
-def best_learned(contestants: Sequence[Contestant]) -> Contestant:
-    """The learned one that scored best on the run's validation; the last among equals."""
-    learned = [one for one in contestants if one.kind == "learned"]
-    scores = [-math.inf if one.validation is None else one.validation for one in learned]
-    return max(zip(scores, range(len(learned)), learned, strict=True))[2]
+def best_of(contestants: Sequence[Contestant], kind: Kind) -> Contestant | None:
+    """The one of a kind that scored best on the run's validation, the first among equals.
+
+    None where there is none of that kind.
+    """
+    pool = [one for one in contestants if one.kind == kind]
+    if not pool:
+        return None
+    return max(pool, key=lambda one: -math.inf if one.validation is None else one.validation)
 
 
 def saved_contestants(
