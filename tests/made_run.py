@@ -72,8 +72,8 @@ def made_network(config: RunConfig) -> SetNetwork:
         network = SetNetwork(config.network.hidden)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter *= 4.0
-        network.operation_head.bias += torch.tensor([-3.0, 0.0, 2.0, -6.0, 8.0])
+            parameter.mul_(4.0)
+        network.operation_head.bias.add_(torch.tensor([-3.0, 0.0, 2.0, -6.0, 8.0]))
     return network
 
 

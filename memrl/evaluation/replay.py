@@ -102,7 +102,7 @@ def contestant_of(world: RunWorld, name: str | None) -> Contestant:
     if found is None:
         raise ConfigurationError(
             f"The run {world.folder} has no policy {name!r} that can be played again: name one of "
-            f"{', '.join(names)}, or {HEURISTIC} for the best rule."
+            f"{', '.join(map(repr, names))}, or {HEURISTIC!r} for the best rule."
         )
     return found
 

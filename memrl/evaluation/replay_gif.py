@@ -42,7 +42,7 @@ def save_gif(
         for numbers in timeline(replays)
     ]
     # One palette for all: they have the same few colours, and no frame flickers against another.
-    palette = shown[-1].quantize(colors=64, dither=Image.Dither.NONE)
+    palette = shown[-1].quantize(colors=256, dither=Image.Dither.NONE)
     images = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in shown]
     images[0].save(
         path,

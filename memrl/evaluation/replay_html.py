@@ -39,9 +39,10 @@ table { width: 100%; border-collapse: collapse; margin: .5rem 0; }
 caption { text-align: left; font-weight: 600; padding: .2rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .2rem .4rem;
   border-top: 1px solid var(--line); }
-th { color: var(--faint); font-weight: 500; } td.number { text-align: right; white-space: nowrap;
+th { color: var(--faint); font-weight: 500; white-space: nowrap; }
+td.number { text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
-small { display: block; } .chosen { background: var(--chosen); font-weight: 600; }
+small { display: block; font-weight: 400; } .chosen { background: var(--chosen); font-weight: 600; }
 .mark { background: var(--mark); border-radius: .3rem; padding: 0 .3rem; margin-right: .2rem;
   white-space: nowrap; }
 .mark.needed { background: none; border: 1px solid var(--truth); color: var(--truth); }
@@ -140,18 +141,14 @@ def _list(lines: Sequence[str], name: str) -> str:
 
 def _choices(choices: Sequence[Choice]) -> str:
     rows = []
+    has_scores = any(choice.score is not None for choice in choices)
     for choice in choices:
-        score = "" if choice.score is None else f"{choice.score:+.4f}"
+        score = "" if choice.score is None else f'<td class="number">{choice.score:+.4f}</td>'
         name = "chosen" if choice.is_chosen else ""
         about = f"<small>{_escaped(choice.about)}</small>" if choice.about else ""
-        rows.append(
-            f'<tr class="{name}"><td>{_escaped(choice.name)}{about}</td>'
-            f'<td class="number">{score}</td></tr>'
-        )
-    return (
-        "<table><caption>Legal actions</caption><tr><th>action</th><th>score</th></tr>"
-        f"{''.join(rows)}</table>"
-    )
+        rows.append(f'<tr class="{name}"><td>{_escaped(choice.name)}{about}</td>{score}</tr>')
+    head = "<tr><th>action</th><th>score</th></tr>" if has_scores else ""
+    return f"<table><caption>Legal actions</caption>{head}{''.join(rows)}</table>"
 
 
 def _pages(title: str, rows: Sequence[ShownPage]) -> str:
