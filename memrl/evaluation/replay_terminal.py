@@ -150,9 +150,9 @@ class _KeysAtOnce:
         import tty
 
         self._before = termios.tcgetattr(self._descriptor)
-        tty.setcbreak(self._descriptor)
+        tty.setcbreak(self._descriptor, termios.TCSANOW)
 
     def __exit__(self, *_: object) -> None:
         import termios
 
-        termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+        termios.tcsetattr(self._descriptor, termios.TCSANOW, self._before)

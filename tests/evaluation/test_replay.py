@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import pty
 import re
@@ -21,6 +22,7 @@ from tiny_runs import Outcome, called
 from torch import Tensor
 
 from memrl.evaluation import replay as program
+from memrl.evaluation import replay_terminal
 from memrl.evaluation.lineup import CLAIRVOYANT, LEARNED, LEARNED_OFFSET, STORE_ALL
 from memrl.evaluation.play import EpisodeRecord
 from memrl.evaluation.replay_gif import save_gif, timeline
@@ -266,23 +268,21 @@ def test_the_program_lists_and_writes(run: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals")
 def test_in_a_terminal_it_waits_for_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    from memrl.evaluation import replay_terminal
-
     ours, theirs = pty.openpty()
+    os.write(ours, b"\x1b[C")
+    shown: list[int] = []
+
+    def draw(_: object, number: int) -> str:
+        shown.append(number)
+        if number:
+            os.write(ours, b"q")
+        return ""
+
     with os.fdopen(theirs, "r") as terminal:
-        os.write(ours, b"\x1b[C")
         monkeypatch.setattr("sys.stdin", terminal)
         monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-        shown: list[int] = []
-
-        def draw(steps: object, number: int) -> str:
-            if shown:
-                os.write(ours, b"q")
-            shown.append(number)
-            return ""
-
         monkeypatch.setattr(replay_terminal, "page_of", draw)
-        replay_terminal.show([nasty_replay()], Console(file=open(os.devnull, "w")))
+        replay_terminal.show([nasty_replay()], Console(file=io.StringIO()))
     os.close(ours)
     assert shown == [0, 1]
 
