@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +131,24 @@ def test_the_model_reads_main_context_and_may_fail(run: Path) -> None:
     assert "Where was Ana?" in asked
     assert len(shown) == 3
     assert sum(f"On day {day} " in asked for day in range(5)) == 3
+
+
+def test_the_example_of_the_document_runs_as_it_stands(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "agent.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    shutil.copytree(run, tmp_path / "runs" / "default" / "seed0")
+    monkeypatch.chdir(tmp_path)
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "agent.md", "exec"), {})
+    *moves, answer, count = out.getvalue().splitlines()
+    assert all(re.fullmatch(r"(STORE|YIELD) \d+", move) for move in moves)
+    assert sum(move.startswith("YIELD") for move in moves) == 38  # 41 messages, 3 in sight
+    assert re.fullmatch(r"in Porto \[.*'YIELD'\]", answer)
+    assert count == "3"  # the capacity of the tiny preset
 
 
 def test_a_message_cut_off_by_the_end_of_the_process_comes_in_again(
