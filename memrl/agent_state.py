@@ -12,7 +12,7 @@ from pathlib import Path
 from memrl.errors import MemrlError
 from memrl.memory.paging import PagingCore
 from memrl.options import PagingOptions
-from memrl.run_files import replace_text, strict_json
+from memrl.run_files import replace_text
 
 STATE_FILE = "agent.json"
 _VERSION = 1
@@ -53,7 +53,8 @@ class AgentState:
     def save(self, folder: Path) -> None:
         """Write it, whole or not at all."""
         record = {"version": _VERSION, **asdict(self)}
-        replace_text(folder / STATE_FILE, strict_json(record) + "\n")
+        # ASCII, so that any speaker comes back as it was, lone surrogates included.
+        replace_text(folder / STATE_FILE, json.dumps(record) + "\n")
 
 
 def slots_of(core: PagingCore) -> list[list[int]]:

@@ -52,6 +52,8 @@ class RecentEmbedder:
 
     def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Embed n texts as (n, dimension) float32 rows of unit norm."""
+        # A tokenizer takes no lone surrogates; texts without any pass through unchanged.
+        texts = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         missing = [text for text in dict.fromkeys(texts) if text not in self._vectors]
         if missing or not texts:
             made = self._embedder.embed(missing)

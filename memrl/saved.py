@@ -64,13 +64,13 @@ def load_run(folder: Path) -> SavedRun:
         RunError: if this is not the folder of a run.
         CheckpointError: if the run is not finished, or its files are damaged or of another version.
     """
-    read_config(folder)
     results = folder / "results.json"
     if not results.exists():
         raise CheckpointError(
             f"The run {folder} has no results.json: it is not finished; go on with "
             "train.py --resume true."
         )
+    read_config(folder)
     config = _config_of(folder)
     tensors, state = load_checkpoint(folder)
 

@@ -166,15 +166,17 @@ def test_a_message_cut_off_by_the_end_of_the_process_comes_in_again(
     folder = tmp_path / "memory"
     with memrl.agent.open(run, silent(), folder) as agent:
         agent.hear("one", "Ana")
-        agent.hear("two", "Ben")
+        agent.hear("two", "B\ud800n")
         with monkeypatch.context() as patch:
             patch.setattr(LivePaging, "arrive", killed)
             with pytest.raises(KeyboardInterrupt):
                 agent.hear("three", "Ana")
     with memrl.agent.open(run, silent(), folder) as agent:
         shown = [page.text for page in agent.memory.main.pages]
-        assert shown == ["Ana: one", "Ben: two", "Ana: three"]
-    assert json.loads((folder / "agent.json").read_text())["page_speaker"] == [0, 1, -1]
+        assert (shown[0], shown[1][-5:], shown[2]) == ("Ana: one", ": two", "Ana: three")
+    state = json.loads((folder / STATE_FILE).read_text())
+    assert state["speakers"] == ["Ana", "B\ud800n"]
+    assert state["page_speaker"] == [0, 1, -1]
 
 
 def test_without_its_world_a_run_is_deployed_from_its_data(

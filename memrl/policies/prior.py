@@ -48,7 +48,7 @@ class PageScorer:
         features = _features_of(embedding, surface)
         if features.shape[1] != len(self.weight):
             raise ValueError(
-                f"The page scorer was fitted on {len(self.weight)} features, these pages have "
+                f"The page scorer was fitted on {len(self.weight)} features, the table has "
                 f"{features.shape[1]}; use the embedding model that it was fitted with."
             )
         return (features @ self.weight + self.bias).astype(np.float32)
