@@ -209,7 +209,23 @@ def open(
             agent's, is damaged, or counts in another unit; or see `memrl.memory.open`.
     """
     controller = load_controller(Path(run), embedder)
-    options, folder = controller.options, None if path is None else Path(path)
+    folder = None if path is None else Path(path)
+    memory = open_memory(controller, folder)
+    try:
+        return Agent(controller, backend, memory, folder, speakers)
+    except BaseException:
+        memory.close()
+        raise
+
+
+def open_memory(controller: Controller, folder: Path | None) -> Memory:
+    """The memory that a controller can manage: sizes, archive and statistics are its world's.
+
+    Raises:
+        MemrlError: see `memrl.memory.open`.
+    """
+    options = controller.options
+    capacity = options.archival_capacity
 
     def size_of(_: int, text: str) -> int:
         size = 1 if options.unit == "pages" else max(1, count_tokens(text))
@@ -218,8 +234,7 @@ def open(
     def make_main(blocks: Iterable[Block]) -> EpisodeContext:
         return EpisodeContext(DEFAULT_INSTRUCTIONS, blocks, options, size_of)
 
-    capacity = options.archival_capacity
-    memory = memrl.memory.open(
+    return memrl.memory.open(
         folder,
         embedder=controller.embedder,
         blocks=(),
@@ -228,11 +243,6 @@ def open(
         statistics=controller.world.statistics,
         archival_capacity=None if capacity is None else int(capacity),
     )
-    try:
-        return Agent(controller, backend, memory, folder, speakers)
-    except BaseException:
-        memory.close()
-        raise
 
 
 def load_controller(folder: Path, embedder: Embedder | None = None) -> Controller:

@@ -111,7 +111,9 @@ def _config_of(folder: Path) -> RunConfig:
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return parse_config(["--config", str(folder / "config.yaml")])
+            # Where a served model was is the machine's, and nobody asks it again.
+            asks_nobody = ["--llm.backend", "local"]
+            return parse_config(["--config", str(folder / "config.yaml"), *asks_nobody])
     except SystemExit as error:
         reason = said.getvalue().strip().splitlines()[-1:] or ["no reason given"]
         raise CheckpointError(

@@ -12,24 +12,22 @@ import torch
 from table_fixtures import SPEAKERS, WORDS, random_action
 from torch import Tensor
 
-import memrl.memory
 from envs.lockstep import LockstepPaging
-from envs.session_memory import EpisodeContext
 from memrl.actions import Op
+from memrl.agent import Controller, open_memory
 from memrl.documents import Document, Episode, Page, Query
 from memrl.live_pages import LivePages, RecentEmbedder
 from memrl.live_paging import LivePaging, Move
-from memrl.memory.bm25 import Bm25Statistics
 from memrl.memory.embedders import HashingEmbedder
 from memrl.memory.live import Memory
-from memrl.memory.queue_moves import NewPage, QueueOptions
-from memrl.memory.tokens import count_tokens
+from memrl.memory.queue_moves import NewPage
 from memrl.options import PagingOptions
 from memrl.policies.network import GreedyGain, SetNetwork
 from memrl.policies.prior import PageScorer
 from memrl.privileged import PrivilegedState
 from memrl.table import SURFACE, EpisodeTable
 from memrl.table_build import build_table, fit_lexical_statistics
+from memrl.world import World
 
 DIMENSION = 16
 
@@ -94,21 +92,10 @@ def table_and_scorer(document: Document, seed: int) -> tuple[EpisodeTable, PageS
 
 
 def live_memory(
-    options: PagingOptions, embedder: RecentEmbedder, statistics: Bm25Statistics
+    options: PagingOptions, embedder: RecentEmbedder, scorer: PageScorer, document: Document
 ) -> Memory:
-    def size_of(_: int, text: str) -> int:
-        size = 1 if options.unit == "pages" else max(1, count_tokens(text))
-        return min(size, int(options.capacity))
-
-    return memrl.memory.open(
-        embedder=embedder,
-        make_main=lambda blocks: EpisodeContext("", blocks, options, size_of),
-        queue_options=QueueOptions(warn_fraction=None, evict_fraction=0.0),
-        statistics=statistics,
-        archival_capacity=None
-        if options.archival_capacity is None
-        else int(options.archival_capacity),
-    )
+    world = World(options, fit_lexical_statistics([document]))
+    return open_memory(Controller(Watcher(), world, scorer, embedder), None)
 
 
 def play_live(
@@ -119,7 +106,7 @@ def play_live(
     who: Watcher,
 ) -> list[Move]:
     embedder = RecentEmbedder(HashingEmbedder(DIMENSION))
-    with live_memory(options, embedder, fit_lexical_statistics([document])) as memory:
+    with live_memory(options, embedder, scorer, document) as memory:
         pages = LivePages(memory, embedder, scorer, speakers=SPEAKERS)
         paging = LivePaging(memory, pages, who, options)
         moves: list[Move] = []
@@ -204,7 +191,7 @@ def test_an_empty_memory_has_nothing_to_decide() -> None:
     document = chat_document(0, 4)
     embedder, who = RecentEmbedder(HashingEmbedder(DIMENSION)), Watcher()
     _, scorer = table_and_scorer(document, 0)
-    with live_memory(BASE, embedder, fit_lexical_statistics([document])) as memory:
+    with live_memory(BASE, embedder, scorer, document) as memory:
         paging = LivePaging(memory, LivePages(memory, embedder, scorer), who, BASE)
         assert paging.ask("Who is there?") == [Move(Op.YIELD, None, is_forced=True)]
         (page_id,) = memory.extend([NewPage("\ud800 \x00", "user")])
