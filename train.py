@@ -10,9 +10,10 @@
     python train.py --config configs/default.yaml --resume true   # go on after Ctrl-C
     torchrun --standalone --nproc_per_node 2 train.py --config configs/locomo_gpg.yaml
 
-Writes runs/<name>/seed<k>/: config.yaml, provenance.json, metrics.jsonl, checkpoint-<n>/,
-episodes.jsonl (a line per policy and episode), results.json, results.md, tables/, wandb/; of a
-language model also exchanges.jsonl, prompted-<mode>.jsonl and readings.jsonl (docs/prompted.md).
+Writes runs/<name>/seed<k>/: config.yaml, provenance.json, world.json, metrics.jsonl,
+checkpoint-<n>/, episodes.jsonl (a line per policy and episode), results.json, results.md, tables/,
+wandb/; of a language model also exchanges.jsonl, prompted-<mode>.jsonl and readings.jsonl
+(docs/prompted.md).
 The table over all folds is in runs/<name>-folds/seed<k>/.
 """
 
@@ -79,6 +80,7 @@ from memrl.run_files import plain
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
 from memrl.tracking import Run, require_startable, require_unused, run_folder, start_run
+from memrl.world import World, save_world
 
 # ---------------------------------------------------------------------------------------- one run
 
@@ -113,6 +115,8 @@ def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
         if options.unit == "tokens":
             num_cut = int((tables.test.page_tokens > options.capacity).sum())
             print(f"{num_cut:,} test pages are larger than main context and truncated to it")
+        if ranks.is_first:
+            save_world(record.folder, World(options, tables.statistics))
         # learn, then score
         make_group = group_maker(config, ranks)
         validation = Arena(tables.validation, options, make_group)

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from envs.process import PagingProcess, Phase
 from memrl.actions import Op
 from memrl.memory.paging import EMPTY
+from memrl.page_texts import printable
 
 TEXT_WIDTH = 76
 """Characters of a page's text shown in the terminal view."""
@@ -139,8 +140,7 @@ def _marks(process: PagingProcess, page: int) -> str:
 
 def _clip(text: str, width: int = TEXT_WIDTH) -> str:
     """Put a text on one line of at most `width` characters, without control codes of a terminal."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    flat = " ".join(printable.split())
+    flat = printable(text)
     return flat if len(flat) <= width else flat[: width - 3] + "..."
 
 

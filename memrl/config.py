@@ -13,8 +13,9 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from memrl.config_checks import above_0, at_least, device_names, fractions
 from memrl.errors import MemrlError
@@ -24,6 +25,9 @@ from memrl.policy_gradient_config import PolicyGradientConfig, PPOConfig
 from memrl.prompted_config import PromptedConfig
 from memrl.reader_config import ReaderConfig
 from memrl.workload_config import SplitConfig, WorkloadConfig
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 
 class ConfigurationError(MemrlError):
@@ -258,12 +262,9 @@ class RunConfig:
             )
 
 
-def parse_config(arguments: Sequence[str] | None = None) -> RunConfig:
-    """Read presets and overrides; exits with a message on `--help` and on any mistake.
-
-    Args:
-        arguments: command line without the program's name; None for `sys.argv`.
-    """
+@cache
+def _parser() -> ArgumentParser:
+    """The parser of all settings, made once: it reads hundreds of signatures and docstrings."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(
@@ -273,6 +274,16 @@ def parse_config(arguments: Sequence[str] | None = None) -> RunConfig:
     )
     parser.add_argument("--config", action="config", help="a preset; may be given several times")
     parser.add_class_arguments(RunConfig, None)
+    return parser
+
+
+def parse_config(arguments: Sequence[str] | None = None) -> RunConfig:
+    """Read presets and overrides; exits with a message on `--help` and on any mistake.
+
+    Args:
+        arguments: command line without the program's name; None for `sys.argv`.
+    """
+    parser = _parser()
     try:
         values = parser.instantiate(parser.parse_args(arguments))
         names = [entry.name for entry in dataclasses.fields(RunConfig)]

@@ -6,7 +6,7 @@ which a learned policy never reads, is tokens that an LLM has to pay for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -44,7 +44,7 @@ def observation_text(
         texts: what stands in its rows.
     """
     situation = observation["globals"]
-    lines = [_headline(situation, texts.query), _numbers(GLOBALS, situation, hidden=set())]
+    lines = [_headline(situation, texts.query), numbers_text(GLOBALS, situation)]
     lines += ["", "Main context:"]
     lines += _rows("slot", observation["slots"], texts.slots)
     lines += ["", "Candidates from external storage:"]
@@ -71,7 +71,12 @@ def _headline(situation: Tensor, query_text: str | None) -> str:
     return f"A question is asked: {query_text}\nYIELD answers it from main context."
 
 
-def _numbers(names: Sequence[str], values: Tensor, *, hidden: set[str]) -> str:
+def numbers_text(names: Sequence[str], values: Tensor, *, hidden: Collection[str] = ()) -> str:
+    """The features that are not 0, by name; of one that is 1, the name alone.
+
+    Args:
+        names: of the features. values: (len(names),). hidden: names to leave out.
+    """
     shown = [
         name if value == 1.0 else f"{name} {value:.3f}"
         for name, value in zip(names, values.tolist(), strict=True)
@@ -84,6 +89,6 @@ def _rows(label: str, features: Tensor, texts: Sequence[str | None]) -> list[str
     lines = []
     for row, (values, text) in enumerate(zip(features, texts, strict=True)):
         if text is not None:
-            numbers = _numbers(FEATURES, values, hidden=_HIDDEN_FEATURES)
+            numbers = numbers_text(FEATURES, values, hidden=_HIDDEN_FEATURES)
             lines.append(f"[{label} {row}] {text}\n    ({numbers})")
     return lines

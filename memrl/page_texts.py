@@ -1,4 +1,4 @@
-"""The texts of an episode's pages as main context shows them."""
+"""The texts of an episode's pages as main context shows them, and as people are shown them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from memrl.options import PagingOptions
 from memrl.table import EpisodeTable
 
 CUT_MARKER = " [cut]"
+
+
+def printable(text: str) -> str:
+    """A text on one line, without control codes of a terminal and lone surrogates."""
+    shown = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(shown.split())
 
 
 def window_texts(table: EpisodeTable, options: PagingOptions, episode: int) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +18,7 @@ from memrl.policies.base import Contestant
 from memrl.policies.network import GreedyGain, SetNetwork
 from memrl.policies.prior import PageScorer
 from memrl.run_checkpoint import POLICY_GRADIENT
+from memrl.run_files import read_config
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def load_run(folder: Path) -> SavedRun:
     """Load a finished run folder.
 
     Raises:
-        CheckpointError: if the run is not finished, or its checkpoint is damaged.
+        RunError: if this is not the folder of a run.
+        CheckpointError: if the run is not finished, or its files are damaged or of another version.
     """
     results = folder / "results.json"
     if not results.exists():
@@ -66,7 +70,8 @@ def load_run(folder: Path) -> SavedRun:
             f"The run {folder} has no results.json: it is not finished; go on with "
             "train.py --resume true."
         )
-    config = parse_config(["--config", str(folder / "config.yaml")])
+    read_config(folder)
+    config = _config_of(folder)
     tensors, state = load_checkpoint(folder)
 
     def policy(prefix: str, margin: float) -> GreedyGain:
@@ -75,6 +80,10 @@ def load_run(folder: Path) -> SavedRun:
         load_module(network, tensors, prefix)
         return GreedyGain(network, config.learner.gain_scale, margin)
 
+    if "scorer.weight" not in tensors or "scorer" not in state:
+        raise CheckpointError(
+            f"The checkpoint of {folder} has no page scorer: it is not one of train.py."
+        )
     weight = tensors["scorer.weight"].numpy().astype(np.float64)
     try:
         policies = json.loads(results.read_text(encoding="utf-8"))["policies"]
@@ -95,3 +104,19 @@ def load_run(folder: Path) -> SavedRun:
         settings=settings,
         validation=validation,
     )
+
+
+def _config_of(folder: Path) -> RunConfig:
+    """The configuration of a run, whose mistakes are an error and not the end of the program."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            # Where a served model was is the machine's, and nobody asks it again.
+            asks_nobody = ["--llm.backend", "local"]
+            return parse_config(["--config", str(folder / "config.yaml"), *asks_nobody])
+    except SystemExit as error:
+        reason = said.getvalue().strip().splitlines()[-1:] or ["no reason given"]
+        raise CheckpointError(
+            f"{folder / 'config.yaml'} is none of this version ({reason[0]}): load the run with "
+            "the memrl that wrote it."
+        ) from error

@@ -23,6 +23,15 @@ def text_surface(text: str) -> tuple[float, float, float, float]:
     )
 
 
+def page_surface(page: Page, similarity_to_previous: float) -> tuple[float, ...]:
+    """The columns of `memrl.table.SURFACE`.
+
+    Args:
+        page: any page. similarity_to_previous: cosine with the page before it, 0 for the first.
+    """
+    return min(page.role, 1), int(page.kind), *text_surface(page.text), similarity_to_previous
+
+
 def speakers_named(text: str, speakers: Sequence[str]) -> int:
     """Bit mask of the speakers that a text names as whole words."""
     mask = 0

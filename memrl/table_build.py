@@ -24,7 +24,7 @@ from memrl.memory.bm25 import Bm25Statistics, bm25_scores
 from memrl.memory.embedders import Embedder
 from memrl.memory.scores import exact_pair_scores, exact_scores, quantize_scores
 from memrl.memory.tokens import count_tokens
-from memrl.surface import speaker_index, speakers_named, text_surface
+from memrl.surface import page_surface, speaker_index, speakers_named, text_surface
 from memrl.table import (
     QUERY_SURFACE,
     SURFACE,
@@ -283,7 +283,7 @@ def _page_surface(
         for index, page in enumerate(block.pages):
             row = len(rows)
             previous = float(vectors[row] @ vectors[row - 1]) if index else 0.0
-            rows.append((min(page.role, 1), int(page.kind), *text_surface(page.text), previous))
+            rows.append(page_surface(page, previous))
     return np.array(rows, dtype=np.float32).reshape(-1, len(SURFACE))
 
 

@@ -30,6 +30,7 @@ from tiny_runs import (
 from memrl.checkpoint import load_checkpoint
 from memrl.evaluation import lineup
 from memrl.evaluation.summary import read_entries
+from memrl.world import load_world
 
 ROUNDS, UPDATES = TINY["learner"]["rounds"], TINY["learner"]["updates_per_round"]
 
@@ -92,6 +93,7 @@ def test_a_run_writes_what_it_promises(finished: tuple[Path, Outcome]) -> None:
     assert names == {
         "config.yaml",
         "provenance.json",
+        "world.json",
         "metrics.jsonl",
         *(f"{checkpoint}/checkpoint.json" for checkpoint in checkpoints),
         *(f"{checkpoint}/tensors.safetensors" for checkpoint in checkpoints),
@@ -101,6 +103,10 @@ def test_a_run_writes_what_it_promises(finished: tuple[Path, Outcome]) -> None:
         "tables/results.csv",
     }
     assert yaml.safe_load((run / "config.yaml").read_text())["paging"]["capacity"] == 3
+    world = load_world(run)
+    assert world is not None
+    assert world.options.is_resolved
+    assert world.statistics is not None
     (start,) = json.loads((run / "provenance.json").read_text())["starts"]
     assert start["seeds"]["seed"] == 0
     assert set(start["data"]["tables"]) == {"train", "validation", "test"}

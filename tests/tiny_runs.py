@@ -28,7 +28,7 @@ TINY: dict[str, Any] = {
     "wandb_mode": "disabled",
     "workload": {
         "embedder": "hashing",
-        "window_pages": 12,
+        "window_pages": 9,
         "max_queries": 2,
         "train_episodes": 3,
         "validation_episodes": 2,

@@ -36,13 +36,11 @@ from memrl.config import ConfigurationError, RunConfig, parse_config, run_settin
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.answer_scores import score_table, summarize_scores
-from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.predictions import read_predictions, score_predictions
 from memrl.evaluation.report.build import write_report
-from memrl.options import PagingOptions
-from memrl.policies.base import Contestant
+from memrl.evaluation.saved_lineup import saved_contestants
 from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
 from memrl.resuming import require_mergeable
@@ -56,8 +54,6 @@ from memrl.run_files import (
     strict_json,
 )
 from memrl.saved import SavedRun, load_run
-from memrl.seeding import Streams
-from memrl.table import EpisodeTable
 
 
 def merge_runs(folders: list[Path], out: Path | None) -> None:
@@ -93,7 +89,7 @@ def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
             tables = split_tables(workload, split, config.workload)
             options = config.paging.resolved(**tables.train.medians())
             table = tables.test.with_prior(run.scorer.logits(tables.test))
-            contestants = _contestants(run, options, table)
+            contestants = saved_contestants(run, options, table)
             make_group = partial(paging_group, environment=config.environment)
             played = Arena(table, options, make_group).play(contestants)
             pairs = zip(contestants, played, strict=True)
@@ -113,23 +109,6 @@ def _require_same_kind(run: SavedRun, config: RunConfig) -> None:
             f"The run learned {run.config.workload.name} and cannot play {config.workload.name}: "
             "what it regresses there and here has nothing in common."
         )
-
-
-def _contestants(run: SavedRun, options: PagingOptions, table: EpisodeTable) -> list[Contestant]:
-    """Every line of the run, with what the run chose for it on its own validation."""
-    generator = Streams(run.config.seed).torch_generator("evaluation", 0)
-    tries, chosen = run.config.evaluation, run.settings
-    learned = lineup.learned_lines(run.policy, tries)
-    if run.policy_gradient is not None:
-        name, _ = lineup.POLICY_GRADIENTS[run.config.algorithm]
-        own = Contestant(name, run.policy_gradient, settings=chosen[name], kind="learned")
-        learned.append([own])
-    if table.has_requests:
-        return [run.chosen(line) for line in cache_lines(options, learned, generator)]
-    lines = lineup.rule_lines(tries.top_k, [chosen[lineup.PRIOR_RULE]["threshold"]], generator)
-    if lineup.CHAIN_SEARCH in chosen:
-        lines += lineup.chain_lines(tries, table)
-    return [run.chosen(line) for line in [*lines, *learned, *lineup.bound_lines(options)]]
 
 
 def score_answers(path: Path, config: RunConfig, out: Path | None) -> None:

@@ -118,7 +118,7 @@ def play(
     tallies = [_Tally(len(group.reward_names)) for _ in queues]
     records: dict[int, EpisodeRecord] = {}
     while running.any():
-        result = group.step(_actions(group, policy, observation).cpu().numpy())
+        result = group.step(actions(group, policy, observation).cpu().numpy())
         observation = result.observation
         for row in np.flatnonzero(running).tolist():
             tallies[row].add(result.reward_terms[row])
@@ -145,8 +145,12 @@ def play(
     return [records[position] for position in range(len(episodes))]
 
 
-def _actions(group: PagingGroup, policy: Policy, observation: Observation) -> Tensor:
-    """What a policy does, given all that it may see."""
+def actions(group: PagingGroup, policy: Policy, observation: Observation) -> Tensor:
+    """What a policy does, (B,), given all that it may see.
+
+    Raises:
+        ConfigurationError: if the policy reads texts and the group has none to show.
+    """
     truth = group.privileged_state() if policy.is_privileged else None
     if not reads_text(policy):
         return policy.act(observation, observation["action_mask"], truth)

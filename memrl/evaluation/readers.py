@@ -10,7 +10,7 @@ from typing import Any
 from memrl.documents import Query
 from memrl.evaluation.contexts import Asked, table_query
 from memrl.llm import prompts
-from memrl.llm.backend import Backend, ChatMessage, Request
+from memrl.llm.backend import Backend, ChatMessage, Reply, Request
 from memrl.llm.costs import LlmCosts
 from memrl.memory.display import make_display
 from memrl.memory.tokens import TokenCounter, count_tokens, truncate
@@ -106,22 +106,36 @@ class LlmReader:
         answers: list[Answer] = []
         for start in range(0, len(asked), _AT_ONCE):
             some = asked[start : start + _AT_ONCE]
-            prepared = [self._prepared(table, one) for one in some]
+            prepared = [self._prepared_in(table, one) for one in some]
             replies = self.backend.complete([request for request, _, _ in prepared])
             for (_, read, tokens), reply in zip(prepared, replies, strict=True):
-                self.costs.add(reply)
-                self.costs.decided(reply.usage.seconds)
-                text = "" if reply.error else reply.text.strip()
-                answers.append(Answer(text, read, tokens, reply.error))
+                answers.append(self._answered(reply, read, tokens))
             if on_read is not None:
                 on_read(len(some))
         return answers
 
-    def _prepared(self, table: EpisodeTable, one: Asked) -> tuple[Request, tuple[int, ...], int]:
-        """The request of a question, the positions that it shows, and their tokens."""
+    def answer(self, question: str, texts: Sequence[str]) -> Answer:
+        """Answer a question that is in no table from texts, oldest first; the newest are kept."""
+        keep = tuple(reversed(range(len(texts))))
+        request, read, tokens = self._prepared(question, texts, keep)
+        (reply,) = self.backend.complete([request])
+        return self._answered(reply, read, tokens)
+
+    def _answered(self, reply: Reply, read: tuple[int, ...], tokens: int) -> Answer:
+        self.costs.add(reply)
+        self.costs.decided(reply.usage.seconds)
+        return Answer("" if reply.error else reply.text.strip(), read, tokens, reply.error)
+
+    def _prepared_in(self, table: EpisodeTable, one: Asked) -> tuple[Request, tuple[int, ...], int]:
         workload = str(table.meta["workload"])
         question = self._question_of(workload, table_query(table, one.episode, one.query))
-        taken = self._within_budget(one)
+        return self._prepared(question, one.texts, one.keep)
+
+    def _prepared(
+        self, question: str, texts: Sequence[str], keep: Sequence[int]
+    ) -> tuple[Request, tuple[int, ...], int]:
+        """The request of a question, the positions that it shows, and their tokens."""
+        taken = self._within_budget(texts, keep)
         window = self.backend.window_tokens
 
         def request(count: int) -> Request:
@@ -142,14 +156,14 @@ class LlmReader:
         tokens = sum(self._count(text) for _, text in kept)
         return request(count), tuple(place for place, _ in kept), tokens
 
-    def _within_budget(self, one: Asked) -> list[tuple[int, str]]:
+    def _within_budget(self, texts: Sequence[str], keep: Sequence[int]) -> list[tuple[int, str]]:
         """Positions and texts that are within the budget, in the order of `keep`."""
         if self.budget_tokens is None:
-            return [(place, one.texts[place]) for place in one.keep]
+            return [(place, texts[place]) for place in keep]
         taken: list[tuple[int, str]] = []
         left = self.budget_tokens
-        for place in one.keep:
-            text = one.texts[place]
+        for place in keep:
+            text = texts[place]
             if not taken:
                 text = truncate(text, self.budget_tokens, self._count, marker=CUT_MARKER)
             left -= self._count(text)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from memrl.memory.archival import ArchivalStore
 from memrl.memory.blocks import Block
+from memrl.memory.bm25 import Bm25Statistics
 from memrl.memory.chain import MAX_HEARTBEATS, Chain
 from memrl.memory.context_page import Message, Role
 from memrl.memory.database import Closing, StoreError
@@ -104,9 +105,11 @@ def open(
     instructions: str = DEFAULT_INSTRUCTIONS,
     blocks: Iterable[Block] = DEFAULT_BLOCKS,
     window: Window | None = None,
+    make_main: Callable[[Iterable[Block]], MainContext] | None = None,
     queue_options: QueueOptions | None = None,
     summarizer: Summarizer | None = None,
     count: TokenCounter = count_tokens,
+    statistics: Bm25Statistics | None = None,
     archival_capacity: int | None = None,
     functions: Sequence[str] | None = None,
     page_size: int = DEFAULT_PAGE_SIZE,
@@ -123,8 +126,11 @@ def open(
         blocks: of the working context. Those that the memory holds already keep what they say;
             others are added behind them.
         window, queue_options: sizes, in tokens, and when the queue warns and flushes.
+        make_main: makes another main context of the blocks; `instructions`, `window` and `count`
+            are then its own affair. None for `MainContext`.
         summarizer: None for the extractive one.
         count: counts tokens; the default is fast and needs no download.
+        statistics: frozen BM25 statistics of recall; see `RecallStore`.
         archival_capacity: most entries of archival; None for no limit.
         functions: names of those that may be called; None for all.
         page_size: hits on a page of results.
@@ -149,7 +155,7 @@ def open(
         if folder is not None:
             _refuse_half(folder, embedder)
         recall = opening.enter_context(
-            RecallStore(folder and folder / RECALL_FILE, read_only=read_only)
+            RecallStore(folder and folder / RECALL_FILE, statistics=statistics, read_only=read_only)
         )
         archival = opening.enter_context(
             ArchivalStore(
@@ -163,12 +169,11 @@ def open(
         saved = recall.context
         kept = saved.blocks if saved else ()
         labels = {block.label for block in kept}
-        main = MainContext(
-            instructions,
-            [*kept, *(block for block in blocks if block.label not in labels)],
-            window=window,
-            count=count,
-        )
+        shown = [*kept, *(block for block in blocks if block.label not in labels)]
+        if make_main is None:
+            main = MainContext(instructions, shown, window=window, count=count)
+        else:
+            main = make_main(shown)
         queue = QueueManager(
             main,
             recall,

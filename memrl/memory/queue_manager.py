@@ -275,7 +275,10 @@ class QueueManager:
         core = self.main.core
         occupied_tokens = page.page_tokens + sum(map(core.page_tokens, context.queue))
         context = replace(context, queue=(*context.queue, page.page_id))
-        is_pressing = occupied_tokens >= self.options.warn_fraction * core.capacity_tokens
+        warn_fraction = self.options.warn_fraction
+        if warn_fraction is None:
+            return context
+        is_pressing = occupied_tokens >= warn_fraction * core.capacity_tokens
         if context.notice_after is None and is_pressing:
             return replace(context, notice_after=page.page_id)
         return context

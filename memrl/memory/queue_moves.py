@@ -14,7 +14,7 @@ class QueueOptions:
 
     Attributes:
         warn_fraction: the notice of memory pressure is shown once this share is occupied, and until
-            the next flush.
+            the next flush; None never shows it.
         flush_fraction: a page that would bring the queue above this share flushes it first.
         evict_fraction: share that a flush leaves free at least; 0 evicts just until the page fits.
 
@@ -22,15 +22,18 @@ class QueueOptions:
         ValueError: if a share is out of its range.
     """
 
-    warn_fraction: float = 0.7
+    warn_fraction: float | None = 0.7
     flush_fraction: float = 1.0
     evict_fraction: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse what is no share."""
         for name in ("warn_fraction", "flush_fraction"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} must lie in (0, 1], got {getattr(self, name)}.")
+            share = getattr(self, name)
+            if share is None and name == "warn_fraction":
+                continue
+            if not 0 < share <= 1:
+                raise ValueError(f"{name} must lie in (0, 1], got {share}.")
         if not 0 <= self.evict_fraction < 1:
             raise ValueError(f"evict_fraction must lie in [0, 1), got {self.evict_fraction}.")
 

@@ -185,11 +185,15 @@ class GreedyGain:
     ) -> Tensor:
         """Best predicted gain; see `Policy.act`."""
         del privileged
+        return self.scores(observation, action_mask).argmax(dim=1)
+
+    @torch.no_grad()
+    def scores(self, observation: Mapping[str, Tensor], action_mask: Tensor) -> Tensor:
+        """What `act` takes the largest of: (B, A) rewards over YIELD, -inf where illegal."""
         gains, legal = _gains(self.network, self.gain_scale, observation, action_mask)
         gains[:, Op.YIELD] = self.margin
         gains[:, layout_of(observation).block(Op.STORE)] += self.store_offset
-        best: Tensor = gains.masked_fill(~legal, -torch.inf).argmax(dim=1)
-        return best
+        return gains.masked_fill(~legal, -torch.inf)
 
 
 @dataclass

@@ -39,7 +39,13 @@ class PageScorer:
 
     def logits(self, table: EpisodeTable) -> npt.NDArray[np.float32]:
         """Score every page of a table; (P,) float32."""
-        features = page_features(table)
+        return self.logits_of(table.page_embedding, table.page_surface)
+
+    def logits_of(
+        self, embedding: npt.NDArray[np.float16], surface: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """Score pages by their arrays, as a table holds them: (P, dim), (P, len(SURFACE))."""
+        features = _features_of(embedding, surface)
         if features.shape[1] != len(self.weight):
             raise ValueError(
                 f"The page scorer was fitted on {len(self.weight)} features, the table has "
@@ -55,7 +61,13 @@ def unfitted_scorer(table: EpisodeTable) -> PageScorer:
 
 def page_features(table: EpisodeTable) -> npt.NDArray[np.float64]:
     """(P, dim + len(SURFACE)) features of every page that do not depend on its document."""
-    return np.concatenate([table.page_embedding, table.page_surface], axis=1).astype(np.float64)
+    return _features_of(table.page_embedding, table.page_surface)
+
+
+def _features_of(
+    embedding: npt.NDArray[np.float16], surface: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    return np.concatenate([embedding, surface], axis=1).astype(np.float64)
 
 
 def page_is_needed(table: EpisodeTable) -> npt.NDArray[np.bool_]:
