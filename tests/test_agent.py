@@ -145,7 +145,7 @@ def test_the_example_of_the_document_runs_as_it_stands(
     text = (Path(__file__).parents[1] / "docs" / "agent.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
-    shutil.copytree(run, tmp_path / "runs" / "default" / "seed0")
+    shutil.copytree(run, tmp_path / "runs" / "chat" / "seed0")
     monkeypatch.chdir(tmp_path)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
