@@ -76,7 +76,7 @@ from memrl.resuming import (
     require_same_data,
 )
 from memrl.run_checkpoint import RunCheckpoint
-from memrl.run_files import plain
+from memrl.run_files import EPISODES_FILE, plain
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
 from memrl.tracking import Run, require_startable, require_unused, run_folder, start_run
@@ -136,7 +136,7 @@ def finished(config: RunConfig, workload: Workload, folder: Path) -> list[Entry]
     require_same_config(folder, plain(run_settings(config)))
     require_same_data(folder, workload_record(workload))
     print(f"{folder} is finished already; its records are used.")
-    return summary.read_entries(folder / "episodes.jsonl")
+    return summary.read_entries(folder / EPISODES_FILE)
 
 
 def require_runnable(config: RunConfig, folder: Path, ranks: Ranks) -> None:
@@ -392,7 +392,7 @@ def report(
     terminal.print_table(results, title=f"{record.name}, held-out documents")
     terminal.print_paired(results)
     terminal.print_details(results)
-    summary.write_entries(record.folder / "episodes.jsonl", entries)
+    summary.write_entries(record.folder / EPISODES_FILE, entries)
     (record.folder / "results.md").write_text(terminal.markdown_table(results) + "\n")
     record.log_table("results", terminal.columns(results), terminal.table_rows(results))
     record.finish(results)

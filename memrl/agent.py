@@ -32,7 +32,7 @@ from memrl.agent_state import STATE_FILE, AgentError, AgentState, load_state, sl
 from memrl.config import ConfigurationError
 from memrl.documents import Page
 from memrl.evaluation.readers import Answer, LlmReader
-from memrl.evaluation.saved_lineup import best_of, learned_contestants
+from memrl.evaluation.saved_lineup import learned_contestants
 from memrl.live_pages import LivePages, RecentEmbedder
 from memrl.live_paging import LivePaging, Move
 from memrl.llm.backend import Backend
@@ -44,7 +44,7 @@ from memrl.memory.live import DEFAULT_INSTRUCTIONS, Memory
 from memrl.memory.queue_moves import NewPage, QueueOptions
 from memrl.memory.tokens import count_tokens
 from memrl.options import PagingOptions
-from memrl.policies.base import Policy
+from memrl.policies.base import Policy, best_of
 from memrl.policies.prior import PageScorer
 from memrl.saved import SavedRun, load_run
 from memrl.table import SURFACE

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from memrl.errors import listed
 from memrl.run_files import (
     CONFIG_FILE,
     PROVENANCE_FILE,
@@ -18,7 +19,9 @@ from memrl.run_files import (
     strict_json,
 )
 
-_ONE_RUN = ("seed", "split.fold")  # what may differ between the runs of one table
+_ONE_RUN = ("seed", "split.fold")
+OF_A_RUN = (*_ONE_RUN, "name")
+"""Dotted keys in which the runs of one table may differ."""
 _MOST_KEYS = 8  # named in a message
 
 
@@ -36,7 +39,7 @@ def require_same_config(folder: Path, config: Mapping[str, Any]) -> None:
     if different:
         raise RunError(
             f"The run {folder} was started with another configuration; it differs in "
-            f"{_listed(different)}: resume with the same values, or take another --name."
+            f"{listed(different, _MOST_KEYS)}: resume with the same values, or take another --name."
         )
 
 
@@ -53,8 +56,9 @@ def require_same_data(folder: Path, data: Mapping[str, Any]) -> None:
     )
     if different:
         raise RunError(
-            f"The run {folder} was started on other data; it differs in {_listed(different)}: "
-            "resume with the data it began with, or take another --name."
+            f"The run {folder} was started on other data; it differs in "
+            f"{listed(different, _MOST_KEYS)}: resume with the data it began with, or take "
+            "another --name."
         )
 
 
@@ -73,11 +77,11 @@ def require_mergeable(folders: Sequence[Path]) -> None:
     """Raise RunError unless the runs are seeds and folds of one preset, each there once."""
     configs = [read_config(folder) for folder in folders]
     for folder, config in zip(folders[1:], configs[1:], strict=True):
-        different = set(differing_keys(configs[0], config)) - {*_ONE_RUN, "name"}
+        different = set(differing_keys(configs[0], config)) - {*OF_A_RUN}
         if different:
             raise RunError(
                 f"{folders[0]} and {folder} were run with other settings; they differ in "
-                f"{_listed(sorted(different))}: merge seeds and folds of one preset."
+                f"{listed(sorted(different), _MOST_KEYS)}: merge seeds and folds of one preset."
             )
     first: dict[tuple[Any, ...], Path] = {}
     for folder, config in zip(folders, configs, strict=True):
@@ -98,11 +102,6 @@ def differing_keys(first: Any, second: Any) -> list[str]:
         for key in sorted(before.keys() | now.keys())
         if before.get(key, missing) != now.get(key, missing)
     ]
-
-
-def _listed(keys: Sequence[str]) -> str:
-    more = len(keys) - _MOST_KEYS
-    return ", ".join(keys[:_MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
 
 
 def dotted(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -20,6 +20,7 @@ from memrl.errors import MemrlError
 CONFIG_FILE = "config.yaml"
 PROVENANCE_FILE = "provenance.json"
 METRICS_FILE = "metrics.jsonl"
+EPISODES_FILE = "episodes.jsonl"
 RESULTS_FILE = "results.json"
 
 

@@ -18,6 +18,7 @@ from envs.workloads.opener import load_openers
 from envs.workloads.page_cache import generate_streams
 from envs.workloads.traces import load_trace
 from memrl.documents import Workload
+from memrl.errors import listed
 
 __all__ = [
     "ChatParams",
@@ -88,9 +89,7 @@ def version_warning(names: Sequence[str]) -> str:
     Args:
         names: of the files; the first ones are named.
     """
-    more = len(names) - _MOST_NAMES
-    listed = ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
     return (
-        f"{listed}: not a version known by its sha256, so that results may not compare with "
-        "published ones; the run records the sha256."
+        f"{listed(names, _MOST_NAMES)}: not a version known by its sha256, so that results may not "
+        "compare with published ones; the run records the sha256."
     )

@@ -45,6 +45,7 @@ from memrl.progress import progress_bar
 from memrl.provenance import collect_provenance
 from memrl.resuming import require_mergeable
 from memrl.run_files import (
+    EPISODES_FILE,
     RunError,
     append_start,
     config_text,
@@ -59,10 +60,10 @@ from memrl.saved import SavedRun, load_run
 def merge_runs(folders: list[Path], out: Path | None) -> None:
     """Summarise the records of several finished runs as one table."""
     for folder in folders:
-        if not (folder / "episodes.jsonl").exists():
+        if not (folder / EPISODES_FILE).exists():
             raise CheckpointError(f"The run {folder} has no episodes.jsonl: it is not finished.")
     require_mergeable(folders)
-    entries = summary.merge([summary.read_entries(folder / "episodes.jsonl") for folder in folders])
+    entries = summary.merge([summary.read_entries(folder / EPISODES_FILE) for folder in folders])
     names = [folder.as_posix() for folder in folders]
     _report(entries, " + ".join(names), read_config(folders[0]), {"runs": names}, out)
 
@@ -158,7 +159,7 @@ def _report(
         out.mkdir(parents=True, exist_ok=True)
         replace_text(out / "config.yaml", config_text(plain(settings)))
         append_start(out / "provenance.json", plain(collect_provenance(sys.argv, {}, data)))
-        summary.write_entries(out / "episodes.jsonl", entries)
+        summary.write_entries(out / EPISODES_FILE, entries)
         replace_text(out / "results.json", strict_json(results, indent=1) + "\n")
         replace_text(out / "results.md", terminal.markdown_table(results) + "\n")
     except OSError as error:

@@ -13,10 +13,11 @@ from typing import Any
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.model_notes import READER
 from memrl.evaluation.readings import answers_by_category, summarize_answers
+from memrl.policies.base import Kind
 
 ROLE = "role"
 """Key of what an entry was read as, among the reader's notes of a run; absent where by its name."""
-ROLES = ("heuristic", "learned")
+ROLES: tuple[Kind, ...] = ("heuristic", "learned")
 
 
 def best_read(entries: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ it reads for whom it is asked to, and for the references.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from memrl.evaluation.prompted_lineup import MakeSession, PromptedLineup
 from memrl.evaluation.reader_lineup import AnswerRules, ReaderLineup
 from memrl.llm.backend import Backend
 from memrl.llm.costs import LlmCosts
-from memrl.policies.base import Contestant
+from memrl.policies.base import Contestant, best_of
 from memrl.progress import progress_bar
 from memrl.prompted_config import FUNCTION_MODES, PromptedConfig
 from memrl.reader_config import ReaderConfig
@@ -94,16 +93,12 @@ class ModelScoring:
         reads = self.reader.reads
         roles: dict[str, str | None] = {}
         for role in ROLES:
-            pool = [one for one in contestants if one.kind == role]
-            if role in reads and pool:  # the first among equals
-                roles[max(pool, key=_on_validation).name] = role
+            best = best_of(contestants, role)
+            if role in reads and best is not None:
+                roles[best.name] = role
         sources = {"bound": "clairvoyant", "prompted": "prompted"}
         kinds = {kind for kind, source in sources.items() if source in reads}
         return roles | {one.name: None for one in contestants if one.kind in kinds}
-
-
-def _on_validation(contestant: Contestant) -> float:
-    return -math.inf if contestant.validation is None else contestant.validation
 
 
 class _Reading:

@@ -40,12 +40,12 @@ from memrl.evaluation.replay_html import html_page
 from memrl.evaluation.replay_steps import Replay, Step
 from memrl.evaluation.replay_terminal import show
 from memrl.evaluation.replay_watch import Watch
-from memrl.evaluation.saved_lineup import best_of, saved_contestants
+from memrl.evaluation.saved_lineup import saved_contestants
 from memrl.options import PagingOptions
-from memrl.policies.base import Contestant
+from memrl.policies.base import Contestant, best_of
 from memrl.policies.network import GreedyGain
 from memrl.resuming import require_same_data
-from memrl.run_files import RunError, replace_text
+from memrl.run_files import EPISODES_FILE, RunError, replace_text
 from memrl.saved import load_run
 from memrl.table import EpisodeTable
 
@@ -163,7 +163,7 @@ def replay(world: RunWorld, contestant: Contestant, episode: int) -> tuple[Repla
 
 def _recorded_return(folder: Path, name: str, episode: int) -> float | None:
     """Return of an episode in the run's own records, if it is there."""
-    path = folder / "episodes.jsonl"
+    path = folder / EPISODES_FILE
     if not path.exists():
         return None
     own = [entry for entry in summary.read_entries(path) if entry.name == name]

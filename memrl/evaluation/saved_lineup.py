@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 from memrl.evaluation import lineup
 from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.lineup import Line
 from memrl.options import PagingOptions
-from memrl.policies.base import Contestant, Kind
+from memrl.policies.base import Contestant
 from memrl.saved import SavedRun
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
@@ -18,17 +15,6 @@ from memrl.table import EpisodeTable
 def learned_contestants(run: SavedRun) -> list[Contestant]:
     """The networks of a run that learned to control a memory; sampled play is left out."""
     return [run.chosen(line) for line in _learned_lines(run)]
-
-
-def best_of(contestants: Sequence[Contestant], kind: Kind) -> Contestant | None:
-    """The one of a kind that scored best on the run's validation, the first among equals.
-
-    None where there is none of that kind.
-    """
-    pool = [one for one in contestants if one.kind == kind]
-    if not pool:
-        return None
-    return max(pool, key=lambda one: -math.inf if one.validation is None else one.validation)
 
 
 def saved_contestants(

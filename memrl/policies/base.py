@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeGuard
@@ -107,6 +108,17 @@ class Contestant:
     settings: Mapping[str, Any] = field(default_factory=dict)
     kind: Kind = "heuristic"
     validation: float | None = None
+
+
+def best_of(contestants: Sequence[Contestant], kind: Kind) -> Contestant | None:
+    """The one of a kind that scored best on validation, the first among equals.
+
+    None where there is none of that kind.
+    """
+    pool = [one for one in contestants if one.kind == kind]
+    if not pool:
+        return None
+    return max(pool, key=lambda one: -math.inf if one.validation is None else one.validation)
 
 
 def layout_of(observation: Mapping[str, Tensor]) -> ActionLayout:

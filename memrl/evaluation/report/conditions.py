@@ -12,10 +12,9 @@ from memrl.evaluation import lineup, summary
 from memrl.evaluation.budgets import is_point
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.report.folders import FinishedRun
-from memrl.resuming import dotted, require_mergeable
+from memrl.resuming import require_mergeable
 from memrl.run_files import RunError, strict_json
 
-_OF_A_RUN = ("seed", "split.fold", "name")
 _MOST_KEYS = 3  # that a label spells out
 
 
@@ -76,11 +75,8 @@ def group_runs(runs: Sequence[FinishedRun]) -> list[list[FinishedRun]]:
 
 
 def _key(run: FinishedRun) -> str:
-    settings = {k: v for k, v in dotted(run.config).items() if k not in _OF_A_RUN}
-    data = run.data if run.fold is None else {k: v for k, v in run.data.items() if k != "tables"}
-    if run.fold is not None:
-        data.pop("repairs", None)
-    return strict_json([settings, data, run.schema, run.commit])
+    data = run.data if run.fold is None else run.data_of_all_folds
+    return strict_json([run.settings, data, run.schema, run.commit])
 
 
 def make_conditions(groups: Sequence[Sequence[FinishedRun]]) -> list[Condition]:
@@ -136,11 +132,7 @@ def require_seeds(groups: Sequence[Sequence[FinishedRun]], *, mix: bool) -> list
 
 def _differing(first: Sequence[FinishedRun]) -> list[dict[str, Any]]:
     """Keys whose values are not the same in all conditions, with the values of each."""
-    flat = [
-        {k: v for k, v in dotted(run.config).items() if k not in _OF_A_RUN}
-        | {"schema": run.schema, "commit": run.commit}
-        for run in first
-    ]
+    flat = [run.settings | {"schema": run.schema, "commit": run.commit} for run in first]
     keys = list(dict.fromkeys(key for own in flat for key in own))
     apart = [key for key in keys if len({json.dumps(own.get(key)) for own in flat}) > 1]
     return [{key: own[key] for key in apart if key in own} for own in flat]

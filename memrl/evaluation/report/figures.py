@@ -18,7 +18,6 @@ from memrl.evaluation.report.drawing import (
     new_axes,
     wrapped,
 )
-from memrl.evaluation.report.fronts import pareto_front
 from memrl.evaluation.report.numbers import COSTS, shown
 from memrl.evaluation.verdict import BEST_HEURISTIC
 
@@ -36,8 +35,7 @@ def quality_intervals(numbers: Mapping[str, Any], look: Mapping[str, Style], key
     """Every policy's quality with its interval, best at the top."""
     rows = sorted(_own(numbers), key=lambda row: row["mean"]["estimate"])
     names = [wrapped(row["name"], 38) for row in rows]
-    height = 0.55 + _ROW_IN * sum(1 + 0.6 * name.count("\n") for name in names)
-    figure, axes = new_axes(height)
+    figure, axes = new_axes(_height_in(names))
     for place, row in enumerate(rows):
         mean, style = row["mean"], look[row["name"]]
         if mean["interval"] is not None:
@@ -69,9 +67,9 @@ def pareto(
     rows = _own(numbers)
     labels = [wrapped(row["name"]) for row in rows]
     figure, axes = new_axes(2.5, labels)
-    rivals = [row for row in rows if not row["is_privileged"]]
-    points = [(row[cost], row["evidence_recall"]["estimate"]) for row in rivals]
-    best = [points[index] for index in pareto_front(points)]
+    by_name = {row["name"]: row for row in rows}
+    on_front = [by_name[name] for name in front["front"]]
+    best = [(row[cost], row["evidence_recall"]["estimate"]) for row in on_front]
     most = front["reference"]["cost"]
     corners = [*best, (most, best[-1][1])] if best else []
     axes.plot(
@@ -185,9 +183,8 @@ def funnel(numbers: Mapping[str, Any], key: str) -> Drawing | None:
         return None
     rows = rows[::-1]
     names = [wrapped(row["name"], 38) for row in rows]
-    height = 0.55 + _ROW_IN * sum(1 + 0.6 * name.count("\n") for name in names)
     labels = [_STEP_NAMES[step] for step in _STEPS]
-    figure, axes = new_axes(height, labels)
+    figure, axes = new_axes(_height_in(names), labels)
     shares = [[1.0, *(row["funnel"].get(step) or 0.0 for step in _STEPS[1:])] for row in rows]
     colors = (GRID, SERIES[5], SERIES[0], SERIES[1])
     heights = (0.84, 0.66, 0.46, 0.24)  # each step lies in the bar of the step before
@@ -225,6 +222,11 @@ def funnel(numbers: Mapping[str, Any], key: str) -> Drawing | None:
 def _own(numbers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The policies themselves: the best heuristic is one of them."""
     return [row for row in numbers["policies"] if row["name"] != BEST_HEURISTIC]
+
+
+def _height_in(names: Sequence[str]) -> float:
+    """Of a plot with a row for each name, which may have several lines."""
+    return 0.55 + _ROW_IN * sum(1 + 0.6 * name.count("\n") for name in names)
 
 
 def _rests_on(estimate: Mapping[str, Any]) -> list[str]:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from memrl.errors import listed
 from memrl.evaluation import summary
 from memrl.evaluation.entry import Entry
-from memrl.resuming import dotted
+from memrl.resuming import OF_A_RUN, dotted
 from memrl.run_files import (
+    EPISODES_FILE,
     METRICS_FILE,
     PROVENANCE_FILE,
     RESULTS_FILE,
@@ -22,7 +24,6 @@ from memrl.run_files import (
     read_starts,
 )
 
-EPISODES_FILE = "episodes.jsonl"
 _TEXT_LENGTH = 12  # of a hash or another value in a message
 _MOST_KEYS = 4  # in a message
 
@@ -70,6 +71,16 @@ class FinishedRun:
     def data(self) -> dict[str, Any]:
         """Names and hashes of its data."""
         return dict(self.start.get("data", {}))
+
+    @property
+    def data_of_all_folds(self) -> dict[str, Any]:
+        """What of it does not depend on the fold."""
+        return {key: own for key, own in self.data.items() if key not in ("tables", "repairs")}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Dotted keys of the configuration with their values, less what tells runs apart."""
+        return {key: own for key, own in dotted(self.config).items() if key not in OF_A_RUN}
 
 
 def read_run(folder: Path) -> FinishedRun:
@@ -135,10 +146,10 @@ def differences(runs: Sequence[FinishedRun]) -> Iterator[str]:
         twin = of_fold.setdefault(run.fold, run)
         apart = _apart(_version(runs[0]), _version(run))
         if twin is run:
-            apart += _apart(_whole(runs[0].data), _whole(run.data))
+            apart += _apart(runs[0].data_of_all_folds, run.data_of_all_folds)
         else:
             apart += _apart(twin.data, run.data)
-        told = _listed(apart)
+        told = listed(apart, _MOST_KEYS)
         if apart and told not in said:
             said.add(told)
             other = twin if twin is not run else runs[0]
@@ -164,11 +175,6 @@ def _version(run: FinishedRun) -> dict[str, Any]:
     return {"schema": run.schema, "commit": run.commit}
 
 
-def _whole(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What does not depend on the fold."""
-    return {key: value for key, value in data.items() if key not in ("tables", "repairs")}
-
-
 def _apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Keys with both values; of two workloads, which have nothing in common, only their names."""
     before, now = dotted(first), dotted(second)
@@ -179,11 +185,6 @@ def _apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
         for key in sorted(before.keys() | now.keys())
         if before.get(key) != now.get(key)
     ]
-
-
-def _listed(apart: Sequence[str]) -> str:
-    more = len(apart) - _MOST_KEYS
-    return ", ".join(apart[:_MOST_KEYS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _short(value: Any) -> str:

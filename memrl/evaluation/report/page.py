@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from memrl.errors import listed
 from memrl.evaluation import stats, terminal
 from memrl.evaluation.report import bootstrap, tables
 from memrl.evaluation.report.conditions import Condition
@@ -55,7 +56,7 @@ def page_text(report: Report, command: str, provenance: Mapping[str, Any]) -> st
     ]
     commit = provenance["code"]["commit"]
     return environment.from_string(template).render(
-        title=_title([condition.label for condition, _ in report.members]),
+        title=listed([condition.label for condition, _ in report.members], _MOST_NAMES),
         made=f"Made {provenance['started_utc']} at commit {commit or 'unknown'}.",
         command=command,
         light=_variables([*VARIABLES]),
@@ -72,11 +73,6 @@ def page_text(report: Report, command: str, provenance: Mapping[str, Any]) -> st
 def _what_was_played(condition: Condition, numbers: Mapping[str, Any]) -> str:
     played = terminal.what_was_played(condition.results["played"])
     return f"{played} {tables.rests_on(numbers)}. Verdicts: t-interval over {numbers['cluster']}s."
-
-
-def _title(labels: Sequence[str]) -> str:
-    more = len(labels) - _MOST_NAMES
-    return ", ".join(labels[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _variables(colors: Sequence[str]) -> str:
