@@ -36,7 +36,7 @@ from envs.session import Session
 from envs.sharded import InShards, tiered_group, training_group
 from envs.workloads import describe
 from envs.workloads.loading import load_workload
-from envs.workloads.official import official_question, official_scores, posed_question
+from envs.workloads.official import measures_of, official_question, posed_question
 from envs.workloads.splits import clusters_of
 from envs.workloads.tables import Tables, data_record, split_tables, workload_record
 from memrl.algos.gain_regression import GainRegression
@@ -326,7 +326,7 @@ def score(
 
 def language_model(config: RunConfig, workload: Workload) -> Backend:
     """The model that plays or reads, before anything is built."""
-    if config.reader.reads and answer_rules(workload) is None:
+    if config.reader.reads and answer_rules(workload, config.workload.embedder) is None:
         raise ConfigurationError(
             f"No measure of answers is known for the workload {workload.name}: leave reader.reads "
             "out."
@@ -334,14 +334,14 @@ def language_model(config: RunConfig, workload: Workload) -> Backend:
     return make_backend(config.llm)
 
 
-def answer_rules(workload: Workload) -> AnswerRules | None:
+def answer_rules(workload: Workload, embedder: str) -> AnswerRules | None:
     """How answers to these questions are scored, None if nobody knows."""
     try:
-        official_scores(workload.name, workload.documents[0].queries[0], "")
+        score = measures_of(workload, embedder)
     except ValueError:
         return None
     dates_of = partial(table_dates, documents=workload.documents)
-    return AnswerRules(official_scores, official_question, dates_of)
+    return AnswerRules(score, official_question, dates_of)
 
 
 @contextmanager
@@ -373,7 +373,7 @@ def model_scoring(
             backend,
             make_session,
             partial(posed_question, workload.name),
-            answer_rules(workload),
+            answer_rules(workload, config.workload.embedder),
             config.seed,
             folder,
         )

@@ -9,6 +9,7 @@ data sets leak the answer through them (LongMemEval's evidence ids contain the w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -180,6 +181,19 @@ class RequestWindow:
 
 
 @dataclass(frozen=True, slots=True)
+class Citations:
+    """Evidence as a source cites it, finer than pages; for its official measures only.
+
+    Attributes:
+        facts: supporting sentences: title of the passage, index of the sentence.
+        triples: of each triple (subject, relation, object) the accepted forms.
+    """
+
+    facts: frozenset[tuple[str, int]] = frozenset()
+    triples: tuple[frozenset[tuple[str, str, str]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Workload:
     """Documents, or streams of requests, with their provenance.
 
@@ -189,6 +203,7 @@ class Workload:
         provenance: where the data comes from: file names, sha256, generator parameters; JSON-able.
         repairs: what a loader mended or dropped, as `description -> count`; printed by programs.
         streams: the streams of a page cache, which has no documents.
+        citations: by `Query.source_id` what the source cites for a question; empty for most.
     """
 
     name: str
@@ -196,3 +211,4 @@ class Workload:
     provenance: dict[str, object] = field(default_factory=dict)
     repairs: dict[str, int] = field(default_factory=dict)
     streams: tuple[RequestStream, ...] = ()
+    citations: Mapping[str, Citations] = field(default_factory=dict)

@@ -37,7 +37,7 @@ from envs.workloads.generated_qa import generate_questions
 from envs.workloads.qa_records import Passage, QaRecord
 from envs.workloads.splits import clustered_by_evidence
 from memrl.document_config import DocumentQaConfig
-from memrl.documents import Document, Page, Query, Workload
+from memrl.documents import Citations, Document, Page, Query, Workload
 from memrl.surface import MAX_SPEAKERS
 
 GENERATED_QUESTIONS = 300
@@ -104,6 +104,11 @@ def load_document_qa(
         documents=clustered_by_evidence(documents),
         provenance=provenance,
         repairs={what: count for what, count in sorted(repairs.items()) if count},
+        citations={
+            record.question_id: Citations(record.facts, record.triples)
+            for record in records
+            if record.facts or record.triples
+        },
     )
 
 

@@ -10,17 +10,20 @@
 | babi | `em` | - |
 | dmr | `rouge_l_recall`, `contains` | - |
 | longmemeval | `unofficial_contains`, `unofficial_token_f1` | - |
+| opener | `sim_1`, `sim_3`, `sim_h`: cosines, see `opener_scoring` | - |
 | chat, generated | `em`, `f1`, as HotpotQA | as HotpotQA |
 
 A name that begins with `unofficial_` is not the benchmark's own number: LongMemEval has answers
 judged by a language model and no measure of their text; HotpotQA and 2WikiMultihopQA score cited
-sentences, where a page here is a passage; MuSiQue has the F1 of paragraphs alone; and containing a
-value is how Lost in the Middle scores look-ups, not MemGPT.
+sentences, where a page here is a passage (`envs.workloads.citations` scores sentences, where they
+are cited); MuSiQue has the F1 of paragraphs alone; and containing a value is how Lost in the Middle
+scores look-ups, not MemGPT.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 
 from envs.workloads import locomo_scoring
 from envs.workloads.answer_scoring import (
@@ -33,7 +36,8 @@ from envs.workloads.answer_scoring import (
     token_scores,
 )
 from envs.workloads.nested_kv import ask_for_value, contained_value, exact_value
-from memrl.documents import Query
+from envs.workloads.opener_scoring import OpenerMeasures
+from memrl.documents import Query, Workload
 from memrl.set_scores import set_scores
 
 UNOFFICIAL = "unofficial_"
@@ -42,10 +46,39 @@ UNOFFICIAL = "unofficial_"
 Scores = dict[str, float | None]
 
 
+def measures_of(workload: Workload, embedder: str) -> Callable[..., Scores]:
+    """What scores a workload's answers, called as `official_scores` is.
+
+    Args:
+        workload: the questions.
+        embedder: name of the model of measures that compare meanings (of the opener).
+
+    Raises:
+        ValueError: none are known.
+    """
+    if workload.name == "opener":
+        return partial(official_scores, own=OpenerMeasures(workload.documents, embedder))
+    _require_known(workload.name)
+    return official_scores
+
+
+def _require_known(workload: str) -> None:
+    if workload not in _OWN and workload not in answer_datasets():
+        raise ValueError(
+            f"No measure of answers is known for the workload {workload!r}, only for "
+            f"{', '.join([*_OWN, *answer_datasets(), 'opener'])}."
+        )
+
+
 def official_scores(
-    workload: str, query: Query, prediction: str, *, support: Collection[int] | None = None
+    workload: str,
+    query: Query,
+    prediction: str,
+    *,
+    support: Collection[int] | None = None,
+    own: Callable[[Query, str], Scores] | None = None,
 ) -> Scores:
-    """Scores an answer.
+    """Scores an answer by what it and its question say; `measures_of` gives every workload's way.
 
     Args:
         workload: `Workload.name`. Of question answering over documents it is the data set's.
@@ -53,20 +86,19 @@ def official_scores(
         prediction: the text to be scored, as the reader gave it.
         support: pages that the reader read or cites, in the numbering of `query.needs`; None where
             that is not known, and then only the answer is scored.
+        own: the workload's measures where they need more than question and answer.
 
     Returns:
-        Measures in [0, 1] by name; None where one is not defined for this question: no gold answer
-        (missing in the source, masked as wrong, a rubric, an abstention), or no evidence.
+        Measures by name, in [0, 1] but for cosines; None where one is not defined for this
+        question: no gold answer (missing in the source, masked as wrong, a rubric, an abstention),
+        or no evidence.
 
     Raises:
         ValueError: the workload has no measure of answers, or the question is none of its own.
     """
-    own = _OWN.get(workload)
-    if own is None and workload not in answer_datasets():
-        raise ValueError(
-            f"No measure of answers is known for the workload {workload!r}, only for "
-            f"{', '.join([*_OWN, *answer_datasets()])}."
-        )
+    own = own or _OWN.get(workload)
+    if own is None:
+        _require_known(workload)
     scores = own(query, prediction) if own else score_answer(workload, prediction, query.answers)
     if support is not None:
         scores |= _of_support(workload, query, prediction, support)

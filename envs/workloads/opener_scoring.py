@@ -12,13 +12,14 @@ paper has .800 for both.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 
 import numpy as np
 
 from envs.workloads.msc import NOTE
-from memrl.memory.embedders import Embedder
-from memrl.table import EpisodeTable
+from memrl.documents import Document, Query
+from memrl.memory.embedders import CachedEmbedder, Embedder, make_embedder
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,39 @@ def score_opener(
     )
 
 
-def persona_lines_of(table: EpisodeTable, document: int) -> tuple[str, ...]:
-    """The persona lines of a table's document: the texts of its queries that are notes."""
-    if NOTE not in table.text.categories:
-        return ()
-    note = table.text.categories.index(NOTE)
-    queries = range(int(table.query_offset[document]), int(table.query_offset[document + 1]))
-    return tuple(
-        table.text.queries[query] for query in queries if table.query_category[query] == note
-    )
+def persona_lines_of(document: Document) -> tuple[str, ...]:
+    """What was noted of the turns that are told: the texts of the queries that are notes."""
+    return tuple(query.text for query in document.queries if query.category == NOTE)
+
+
+class OpenerMeasures:
+    """Scores answers to the question for an opener.
+
+    Args:
+        documents: conversations with their notes (`opener.load_openers`).
+        embedder: name of the model that gives the vectors; loaded when the first text is scored.
+    """
+
+    def __init__(self, documents: Sequence[Document], embedder: str) -> None:
+        self._embedder_name = embedder
+        self._lines = {
+            query.source_id: persona_lines_of(document)
+            for document in documents
+            for query in document.queries
+        }
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        return CachedEmbedder(make_embedder(self._embedder_name))
+
+    def __call__(self, query: Query, prediction: str) -> dict[str, float | None]:
+        """`OpenerScores` by name; of a prediction without text 0 wherever one is defined.
+
+        Args:
+            query: the question of one of the documents. prediction: the opener.
+        """
+        lines = self._lines[query.source_id]
+        if prediction.strip():
+            return asdict(score_opener(prediction, lines, query.answers, self._embedder))
+        to_lines, to_human = (0.0 if texts else None for texts in (lines, query.answers))
+        return asdict(OpenerScores(to_lines, to_lines, to_human))

@@ -26,9 +26,10 @@ from typing import Any
 
 from envs.batched import paging_group
 from envs.workloads import describe
+from envs.workloads.citations import cited_scores
 from envs.workloads.files import file_sha256
 from envs.workloads.loading import load_workload
-from envs.workloads.official import official_scores
+from envs.workloads.official import measures_of
 from envs.workloads.splits import clusters_of
 from envs.workloads.tables import data_record, split_tables, workload_record
 from memrl.checkpoint import CheckpointError
@@ -118,7 +119,8 @@ def score_answers(path: Path, config: RunConfig, out: Path | None) -> None:
     workload = load_workload(config.workload)
     print(describe(workload))
     try:
-        scored = score_predictions(predictions, workload, official_scores)
+        score = measures_of(workload, config.workload.embedder)
+        scored = score_predictions(predictions, workload, score, cited_scores)
     except ValueError as error:
         raise ConfigurationError(str(error)) from error
     summary = summarize_scores(scored)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,21 @@ import numpy.typing as npt
 import pytest
 from msc_fixtures import summary_path, summary_record, write_msc
 from qa_fixtures import write_lines
+from tiny_runs import called
 
 from envs.workloads.loading import load_workload
 from envs.workloads.msc import NOTE
+from envs.workloads.official import measures_of
 from envs.workloads.opener import QUESTION, load_openers
-from envs.workloads.opener_scoring import OpenerScores, persona_lines_of, score_opener
+from envs.workloads.opener_scoring import (
+    OpenerMeasures,
+    OpenerScores,
+    persona_lines_of,
+    score_opener,
+)
 from envs.workloads.tables import split_tables
 from memrl.conversation_config import MscConfig, OpenerConfig
+from memrl.evaluation import __main__ as program
 from memrl.memory.embedders import HashingEmbedder
 from memrl.table import Event
 from memrl.workload_config import SplitConfig, WorkloadConfig
@@ -100,7 +110,9 @@ def test_an_episode_asks_for_the_opener_alone(tmp_path: Path) -> None:
     assert table.event_kind.tolist() == [[page] * 6 + [query]]
     assert table.text.queries[0] == QUESTION
     assert table.text.answers[0] == ["One goat ran away to the hill."]
-    assert persona_lines_of(table, 0) == (*("I bake rye bread.", "I bought an oven in Ulm."),)
+    assert persona_lines_of(workload.documents[2]) == (
+        *("I bake rye bread.", "I bought an oven in Ulm."),
+    )
 
 
 def test_a_conversation_of_which_nothing_was_noted_is_left_out(tmp_path: Path) -> None:
@@ -160,6 +172,49 @@ def test_the_human_opener_is_closest_to_itself() -> None:
     assert other.sim_1 is not None
     assert own.sim_1 > other.sim_1
     assert score_opener(lines[1], lines, [human], embedder).sim_1 == pytest.approx(1.0)
+
+
+def test_an_opener_is_scored_by_the_notes_of_its_conversation(tmp_path: Path) -> None:
+    write_msc(tmp_path)
+    workload = load_openers(tmp_path, sessions=3)
+    score = measures_of(workload, "hashing:64")
+    opener = workload.documents[0].queries[0]
+    line = persona_lines_of(workload.documents[0])[0]
+    scores = score("opener", opener, line, support=[0])
+    assert list(scores) == ["sim_1", "sim_3", "sim_h"]
+    assert scores["sim_1"] == pytest.approx(1.0)
+    expected = score_opener(
+        line, persona_lines_of(workload.documents[0]), opener.answers, HashingEmbedder(64)
+    )
+    assert scores == asdict(expected)
+    # Nothing said is like nothing at all, whatever the model makes of an empty text.
+    assert set(score("opener", opener, " ").values()) == {0.0}
+    without = replace(workload.documents[0], queries=(replace(opener, answers=()),))
+    assert OpenerMeasures([without], "hashing:64")(without.queries[0], "") == {
+        "sim_1": None,
+        "sim_3": None,
+        "sim_h": None,
+    }
+
+
+def test_a_file_of_openers_is_scored_by_the_program(tmp_path: Path) -> None:
+    write_msc(tmp_path)
+    said = tmp_path / "said.jsonl"
+    said.write_text('{"query_id": "valid_0/opener", "answer": "The goat came back!"}')
+    settings = {
+        "workload.name": "opener",
+        "workload.data_dir": str(tmp_path),
+        "workload.embedder": "hashing:64",
+        "split.kind": "published",
+    }
+    outcome = called(
+        *(program.main, "memrl.evaluation", "answers", str(said), "--out", str(tmp_path / "out")),
+        *(part for name, value in settings.items() for part in (f"--{name}", value)),
+    )
+    assert outcome.code == 0, outcome.err
+    assert "sim_3" in outcome.out
+    record = json.loads((tmp_path / "out" / "answer_scores.json").read_text())
+    assert record["scores"]["all"]["measures"]["sim_h"]["mean"] == pytest.approx(1.0)
 
 
 # ---------------------------------------------------------------------- real data
