@@ -37,7 +37,8 @@ MOST_EVENTS = 20
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS = (
     *("locomo", "locomo_end", "locomo_tokens", "locomo_small"),
-    *("longmemeval", "hotpotqa", "musique", "babi", "msc", "dmr", "opener"),
+    *("longmemeval", "babi", "msc", "dmr", "opener"),
+    *("nq", "hotpotqa", "musique", "2wiki", "2wiki_corpus"),
 )
 PLAYERS = ("legal", "anything", "busy", "store_and_retrieve", "yield")
 WORDS = [f"{first}{rest}" for first in "bcdfg" for rest in ("al", "em", "in", "or", "us")]
@@ -294,8 +295,13 @@ def test_full_length_episodes_of_data_sets(preset: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("shown_slots", [None, 8])
 @pytest.mark.parametrize("unit", ["pages", "tokens"])
-def test_full_length_episodes_of_page_caches(unit: Unit, shown_slots: int | None) -> None:
-    config = parse_config(["--config", str(ROOT / "configs/page_cache.yaml")])
+@pytest.mark.parametrize("preset", ["page_cache", "page_cache_trace"])
+def test_full_length_episodes_of_page_caches(
+    preset: str, unit: Unit, shown_slots: int | None
+) -> None:
+    if preset == "page_cache_trace" and "MEMRL_DATA" not in os.environ:
+        pytest.skip("MEMRL_DATA names no folder with the traces")
+    config = parse_config(["--config", str(ROOT / f"configs/{preset}.yaml")])
     table = split_tables(load_workload(config.workload), config.split, config.workload).validation
     options = dataclasses.replace(
         config.paging, unit=unit, capacity=24 if unit == "pages" else 90, shown_slots=shown_slots
