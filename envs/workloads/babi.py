@@ -42,6 +42,8 @@ NAMES = (
 """Names of tasks 1 to 20 in the names of their files."""
 
 _LINE = re.compile(r"(\d+) (.*\S)\s*")
+# What is left of a question without its tabs; answers of this data set hold no digit and no blank.
+_WITHOUT_TABS = re.compile(r"([^?]*\?)\s*([^\s\d?]*)\s*(\d+(?:\s+\d+)*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +157,9 @@ def _document(
     page_of: dict[int, int] = {}
     queries: list[Query] = []
     for number, line in story.lines:
-        fields = line.split("\t")
-        if len(fields) == 1 and line.count("|") == 2:
-            repairs["question lines with | instead of tabs mended"] += 1
-            fields = line.split("|")
+        fields = _fields(line, repairs)
+        if not fields:
+            continue
         if len(fields) == 1:
             page_of[number] = len(pages)
             pages.append(Page(line, source_id=f"{name}/{number}"))
@@ -173,6 +174,28 @@ def _document(
         repairs["stories without a statement or a question dropped"] += 1
         return None
     return Document(name, tuple(pages), tuple(queries), is_test=part == "test")
+
+
+def _fields(line: str, repairs: Counter[str]) -> Sequence[str]:
+    """A statement, or a question with its answer and evidence; nothing of a line that is neither.
+
+    No statement of this data set has a question mark or ends in a number. As a page, a question
+    that lost its tabs would tell its answer.
+    """
+    fields = line.split("\t")
+    if len(fields) > 2:
+        return fields
+    if len(fields) == 1 and line.count("|") == 2:
+        repairs["question lines with | instead of tabs mended"] += 1
+        return line.split("|")
+    match = _WITHOUT_TABS.fullmatch(line)
+    if match:
+        repairs["question lines without their tabs mended"] += 1
+        return match.groups()
+    if len(fields) == 1 and ("?" in line or line[-1].isdigit()):
+        repairs["lines that are neither a statement nor a whole question dropped"] += 1
+        return ()
+    return fields
 
 
 def _query(

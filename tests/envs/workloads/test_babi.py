@@ -95,6 +95,29 @@ def test_dirty_stories_are_mended(tmp_path: Path) -> None:
     assert [page.text for page in trained(workload)[0].pages][2] == "Una went to the attic."
 
 
+@pytest.mark.parametrize("tabs", [" ", "  ", ""])
+def test_questions_without_their_tabs_are_mended(tmp_path: Path, tabs: str) -> None:
+    story = trained(load(tmp_path / "clean", STORY))[0]
+    workload = load(tmp_path, STORY.replace("\t", tabs))
+    assert trained(workload) == [story]
+    assert workload.repairs == {"question lines without their tabs mended": 3}
+    # One of the two tabs is there.
+    assert trained(load(tmp_path, STORY.replace("\t4 1", " 4 1")))[0].queries == story.queries
+    assert trained(load(tmp_path, STORY.replace("?\t", "? ")))[0].queries == story.queries
+
+
+@pytest.mark.parametrize(
+    "line", ["4 Where is Una? attic", "4 Where is Una?", "4 Where is Una attic 1",
+             "4 Where is Una? the attic 1", "4 Where? Or when? attic 1"]
+)  # fmt: skip
+def test_what_is_neither_statement_nor_question_is_no_page(tmp_path: Path, line: str) -> None:
+    workload = load(tmp_path, f"1 Una sat.\n2 Una slept.\n3 Who?\tUna\t2\n{line}\n")
+    assert [page.text for page in trained(workload)[0].pages] == ["Una sat.", "Una slept."]
+    assert len(trained(workload)[0].queries) == 1
+    what = "lines that are neither a statement nor a whole question dropped"
+    assert workload.repairs == {what: 1}
+
+
 @pytest.mark.parametrize(
     "line", ["4 Where?\there\t9", "4 Where?\there\t3", "4 Where?\there\t4", "4 Where?\there",
              "4 Where?\there\tone", "4 Where?\there\t-1", "4 \there\t1", "4 Where?\there\t1 0"]
