@@ -201,7 +201,8 @@ class Workload:
         name: short name ("locomo", "chat").
         documents: the documents.
         provenance: where the data comes from: file names, sha256, generator parameters; JSON-able.
-        repairs: what a loader mended or dropped, as `description -> count`; printed by programs.
+        repairs: what a loader mended, dropped or derived, as `description -> count`; printed by
+            programs.
         streams: the streams of a page cache, which has no documents.
         citations: by `Query.source_id` what the source cites for a question; empty for most.
     """

@@ -26,6 +26,7 @@ __all__ = [
     "generate_chats",
     "generate_nested_kv",
     "generate_streams",
+    "is_derived",
     "load_babi",
     "load_dmr",
     "load_document_qa",
@@ -41,8 +42,13 @@ __all__ = [
 _MOST_NAMES = 4  # of files in a warning
 
 
+def is_derived(what: str) -> bool:
+    """Whether an entry of `Workload.repairs` counts evidence that the source does not mark."""
+    return what.startswith("derived evidence")
+
+
 def describe(workload: Workload) -> str:
-    """Summarises a workload for a terminal: sizes, queries or requests by kind, repairs.
+    """Summarises a workload for a terminal: sizes, kinds, repairs, derived evidence.
 
     Where it was read from a file of an unknown version, the last line warns of it.
     """
@@ -73,7 +79,10 @@ def _describe_streams(workload: Workload) -> str:
 
 def _sections(sections: dict[str, dict[str, int]], workload: Workload) -> list[str]:
     lines = []
-    for title, counts in (sections | {"repairs": workload.repairs}).items():
+    done: dict[str, dict[str, int]] = {"repairs": {}, "evidence not marked by the source": {}}
+    for what, count in workload.repairs.items():
+        done["evidence not marked by the source" if is_derived(what) else "repairs"][what] = count
+    for title, counts in (sections | done).items():
         if counts:
             lines.append(f"{title}:")
             lines += [f"{count:>9,}  {what}" for what, count in counts.items()]

@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from envs.workloads import is_derived
 from envs.workloads.catalogue import Part
 from envs.workloads.files import DataFormatError, provenance_of, read_bytes, unknown_files
 from memrl.documents import Workload
@@ -15,6 +17,14 @@ from memrl.documents import Workload
 _DROPPED = ("dropped", "left out", "skipped", "ignored")
 _NOTED = ("kept", "left as cited")
 """Words of the descriptions in `Workload.repairs`: of what was not used, and used as it was."""
+
+
+class Tally(NamedTuple):
+    """How many things a loader mended, did not use, and derived because the source lacks them."""
+
+    repaired: int
+    dropped: int
+    derived: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +74,8 @@ def check(part: Part, root: Path) -> Checked:
     return Checked(part, workload, files, time.perf_counter() - start, damage)
 
 
-def tally(repairs: Mapping[str, int]) -> tuple[int, int]:
-    """How many things a loader repaired, and how many it dropped; notes count as neither.
+def tally(repairs: Mapping[str, int]) -> Tally:
+    """How many things a loader mended, dropped and derived; notes count as none of them.
 
     Args:
         repairs: see `Workload`; the descriptions say what was done.
@@ -74,5 +84,6 @@ def tally(repairs: Mapping[str, int]) -> tuple[int, int]:
     for what, count in repairs.items():
         is_dropped = any(word in what for word in _DROPPED)
         is_noted = any(word in what for word in _NOTED)
-        counts["dropped" if is_dropped else "noted" if is_noted else "repaired"] += count
-    return counts["repaired"], counts["dropped"]
+        kind = "dropped" if is_dropped else "noted" if is_noted else "repaired"
+        counts["derived" if is_derived(what) else kind] += count
+    return Tally(counts["repaired"], counts["dropped"], counts["derived"])

@@ -92,10 +92,10 @@ def _part_here(part: Part, root: Path) -> Text:
 
 def print_checks(checks: Sequence[Checked]) -> None:
     """Print a row for each part that was read, and below what is wrong."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=0, header_style="bold")
     for column in ("data set", "part"):
         table.add_column(column, no_wrap=True)
-    for column in ("documents", "queries,\nrequests", "repaired", "dropped"):
+    for column in ("documents", "queries,\nrequests", "repaired", "dropped", "derived"):
         table.add_column(column, no_wrap=True, justify="right")
     table.add_column("files")
     table.add_column("s", no_wrap=True, justify="right")
@@ -110,15 +110,14 @@ def print_checks(checks: Sequence[Checked]) -> None:
 
 
 def _counts(checked: Checked) -> list[str]:
-    """Documents, queries or requests, and what was repaired and dropped."""
+    """Documents, queries or requests, and what was repaired, dropped and derived."""
     workload = checked.workload
     if workload is None:
-        return ["-"] * 4
+        return ["-"] * 5
     queries = sum(len(document.queries) for document in workload.documents)
     requests = sum(map(len, workload.streams))
     documents = "-" if workload.streams else f"{len(workload.documents):,}"
-    repaired, dropped = tally(workload.repairs)
-    return [documents, *(f"{count:,}" for count in (queries + requests, repaired, dropped))]
+    return [documents, *(f"{count:,}" for count in (queries + requests, *tally(workload.repairs)))]
 
 
 def _versions(checked: Checked) -> Text:

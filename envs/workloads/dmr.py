@@ -151,15 +151,15 @@ def _question(
     if not gold:
         repairs["questions without an answer kept (no evidence recall)"] += 1
     elif not is_told:
-        repairs["answers that say that it was not mentioned: unanswerable"] += 1
+        repairs["answers that say that it was not mentioned kept: unanswerable"] += 1
     else:
         page, coverage = find_evidence(gold, turns, whose_words(question))
         if coverage == 1:
-            repairs["answers all of whose content words are in one turn: their evidence"] += 1
+            repairs["derived evidence: a turn that holds all of the answer's words"] += 1
         elif coverage >= LEAST_COVERAGE:
-            repairs["answers at least half of whose content words are in one turn: evidence"] += 1
+            repairs["derived evidence: a turn that holds at least half of the answer's words"] += 1
         else:
-            repairs["answers that no turn holds half of (no evidence recall)"] += 1
+            repairs["answers that no turn holds half of kept (no evidence recall)"] += 1
         needs = (page,) if coverage >= LEAST_COVERAGE else ()
     return Query(
         text=question,

@@ -196,9 +196,8 @@ def _evidence(
         return marked
     derived = derived_evidence(sessions, kind, [question, *answers])
     if derived:
-        repairs["questions without marked turns: evidence derived, a turn of each session"] += 1
         held = [sessions[number].turns[place].text for number, place in derived]
-        repairs[f"derived evidence: {_coverage(answers, held)}"] += 1
+        repairs[f"derived evidence: a turn of each session, {_coverage(answers, held)}"] += 1
     return derived
 
 
@@ -207,9 +206,9 @@ def _coverage(answers: Sequence[str], held: Sequence[str]) -> str:
     wanted = {term for answer in answers for term in analyze(answer)}
     found = wanted & {term for text in held for term in analyze(text)}
     if not wanted:
-        return "no answer to compare it with"
+        return "without an answer to compare it with"
     share = len(found) / len(wanted)
-    return f"holds {'all' if share == 1 else 'some' if found else 'none'} of the answer's words"
+    return f"with {'all' if share == 1 else 'some' if found else 'none'} of the answer's words"
 
 
 def derived_evidence(

@@ -12,7 +12,8 @@ def test_describe_counts_everything() -> None:
         Query("d?", (1,), "", answerable=False),
     )
     documents = tuple(Document(str(index), (Page("x"), Page("y")), queries) for index in range(600))
-    workload = Workload("demo", documents, repairs={"things mended": 12, "errata applied": 0})
+    repairs = {"derived evidence: a turn": 7, "things mended": 12, "errata applied": 0}
+    workload = Workload("demo", documents, repairs=repairs)
     assert describe(workload).splitlines() == [
         "demo: 600 documents, 1,200 pages, 2,400 queries (1,200 with evidence recall)",
         "queries by category:",
@@ -22,6 +23,8 @@ def test_describe_counts_everything() -> None:
         "repairs:",
         "       12  things mended",
         "        0  errata applied",
+        "evidence not marked by the source:",
+        "        7  derived evidence: a turn",
     ]
 
 

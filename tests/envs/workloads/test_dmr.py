@@ -30,10 +30,10 @@ from memrl.workload_config import SplitConfig, WorkloadConfig
 
 RECONSTRUCTED = "msc_self_instruct_reconstructed.jsonl.gz"
 ORIGINAL = "msc_self_instruct.jsonl"
-FULL = "answers all of whose content words are in one turn: their evidence"
-HALF = "answers at least half of whose content words are in one turn: evidence"
-NONE = "answers that no turn holds half of (no evidence recall)"
-NOT_TOLD = "answers that say that it was not mentioned: unanswerable"
+FULL = "derived evidence: a turn that holds all of the answer's words"
+HALF = "derived evidence: a turn that holds at least half of the answer's words"
+NONE = "answers that no turn holds half of kept (no evidence recall)"
+NOT_TOLD = "answers that say that it was not mentioned kept: unanswerable"
 
 
 def load(folder: Path, *records: object, name: str = RECONSTRUCTED) -> Workload:

@@ -22,7 +22,7 @@ from envs.workloads import babi, two_wiki
 from envs.workloads import download as download_module
 from envs.workloads.__main__ import main
 from envs.workloads.catalogue import DATA_SETS
-from envs.workloads.checking import check, tally
+from envs.workloads.checking import Tally, check, tally
 from envs.workloads.data_terminal import WIDTH
 from envs.workloads.known_files import KnownFiles, PublishedFile, known_files
 
@@ -120,9 +120,10 @@ def test_repairs_are_counted_by_what_they_say() -> None:
         "malformed evidence ids mended": 64,
         "passages that a question has twice merged": 128,
         "errata applied (errata.json is absent)": 0,
+        "derived evidence: a turn that holds all of the answer's words": 256,
     }
-    assert tally(repairs) == (64 + 128, 1 + 2 + 4 + 8)
-    assert tally({}) == (0, 0)
+    assert tally(repairs) == Tally(repaired=64 + 128, dropped=1 + 2 + 4 + 8, derived=256)
+    assert tally({}) == (0, 0, 0)
 
 
 # ---------------------------------------------------------------------- where they are
@@ -183,9 +184,9 @@ def test_what_is_damaged_unknown_or_incomplete_is_said(run: Run, tmp_path: Path)
     write(tmp_path / "babi" / babi.file_names(3, "test")[0], b"")
     status, out, err = run("--check")
     assert status == 1
-    assert re.search(r"^musique +1 +1 +0 +0 +1 unknown +\d", out, re.M)
-    assert re.search(r"^hotpotqa +- +- +- +- +damaged +\d", out, re.M)
-    assert re.search(r"^dmr +- +- +- +- +damaged +\d", out, re.M)
+    assert re.search(r"^musique +1 +1 +0 +0 +0 +1 unknown +\d", out, re.M)
+    assert re.search(r"^hotpotqa +- +- +- +- +- +damaged +\d", out, re.M)
+    assert re.search(r"^dmr +- +- +- +- +- +damaged +\d", out, re.M)
     assert "babi" not in out
     of_dmr, of_hotpotqa, incomplete, warning = errors(err)
     assert of_dmr.startswith(f"damaged: {tmp_path}/dmr/")
@@ -213,7 +214,7 @@ def test_a_data_set_in_full(run: Run, tmp_path: Path) -> None:
     assert f"unknown  {MUSIQUE}" in out
     assert "2wikimultihopqa / questions" in out
     assert "supporting facts of passages that are not there dropped" in out
-    assert re.search(r"^2wikimultihopqa +questions +1 +1 +0 +\d+ +2 unknown", out, re.M)
+    assert re.search(r"^2wikimultihopqa +questions +1 +1 +0 +\d+ +0 +2 unknown", out, re.M)
 
 
 def test_a_data_set_that_is_not_there(run: Run, tmp_path: Path) -> None:
@@ -279,7 +280,7 @@ def test_fetched_then_read(
     status, out, _ = run("--fetch", "musique/*.jsonl", "--check")
     assert status == 0
     assert told(out) == ["there", MUSIQUE, f"sha256 {known}", "as published"]
-    assert re.search(r"^musique +1 +1 +0 +0 +1 official +\d", out, re.M)
+    assert re.search(r"^musique +1 +1 +0 +0 +0 +1 official +\d", out, re.M)
     assert len(server.asked) == 3
 
 

@@ -103,18 +103,17 @@ def test_without_marks_a_turn_of_each_evidence_session_is_derived(tmp_path: Path
     workload = load(tmp_path, record(**fields))
     assert only(workload).queries[0].needs == (3, 5)
     assert workload.repairs == {
-        "questions without marked turns: evidence derived, a turn of each session": 1,
-        "derived evidence: holds all of the answer's words": 1,
+        "derived evidence: a turn of each session, with all of the answer's words": 1,
     }
 
 
 @pytest.mark.parametrize(
     ("fields", "how_much"),
     [
-        ({"answer": "the old oboe"}, "holds some of the answer's words"),
-        ({"answer": 3}, "holds none of the answer's words"),
-        ({"answer": "The"}, "no answer to compare it with"),
-        ({"question_type": "single-session-preference"}, "no answer to compare it with"),
+        ({"answer": "the old oboe"}, "with some of the answer's words"),
+        ({"answer": 3}, "with none of the answer's words"),
+        ({"answer": "The"}, "without an answer to compare it with"),
+        ({"question_type": "single-session-preference"}, "without an answer to compare it with"),
     ],
 )
 def test_how_much_derived_evidence_holds_is_counted(
@@ -123,7 +122,7 @@ def test_how_much_derived_evidence_holds_is_counted(
     sessions = [turns("I play the oboe.", "Old?"), turns("What is a fugue?", "Music.")]
     repairs = load(tmp_path, record(haystack_sessions=sessions, **fields)).repairs
     derived = {what: count for what, count in repairs.items() if what.startswith("derived")}
-    assert derived == {f"derived evidence: {how_much}": 1}
+    assert derived == {f"derived evidence: a turn of each session, {how_much}": 1}
 
 
 def test_abstentions_pay_nothing_and_rubrics_are_no_answers(tmp_path: Path) -> None:
@@ -172,8 +171,7 @@ def test_dirty_records_are_mended_or_dropped_and_counted(tmp_path: Path) -> None
         "histories put into the order of time": 1,
         "questions whose id is there already dropped": 1,
         "questions without an id, a text or a session dropped": 3,
-        "questions without marked turns: evidence derived, a turn of each session": 1,
-        "derived evidence: holds all of the answer's words": 1,
+        "derived evidence: a turn of each session, with all of the answer's words": 1,
     }
 
 
