@@ -113,7 +113,9 @@ def parse_arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="data sets to read")
-    parser.add_argument("--check", action="store_true", help="read all data sets that are there")
+    parser.add_argument(
+        "--check", action="store_true", help="read the data sets named, or all that are there"
+    )
     parser.add_argument(
         "--fetch", nargs="+", metavar="NAME[/PATTERN]", help="data sets, or files, to download"
     )
@@ -123,7 +125,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="DIR",
         help=f"the data folder; without it the one that {DATA_DIR_VARIABLE} names",
     )
-    return parser.parse_args()
+    return parser.parse_intermixed_args()  # names stand before or after --check
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -141,12 +143,19 @@ def run(arguments: argparse.Namespace) -> int:
     if not reads:
         print_listing(fetched or DATA_SETS, root)
         return 0
+    if not root.is_dir():
+        raise UsageError(
+            f"There is no data folder {root}: create it, or pass --data-dir or set "
+            f"{DATA_DIR_VARIABLE} to the one that holds the data sets."
+        )
     checks = check_named(asked, root) if asked else check_all(DATA_SETS, root)
+    incomplete = incomplete_parts(asked or DATA_SETS, root)
+    if not checks and not incomplete:
+        raise UsageError(f"No data set is below {root}: --fetch NAME downloads one.")
     if asked:
         for checked in checks:
             print_details(checked)
     print_checks(checks)
-    incomplete = incomplete_parts(asked or DATA_SETS, root)
     print_problems(checks, incomplete)
     return int(bool(incomplete) or any(checked.damage for checked in checks))
 

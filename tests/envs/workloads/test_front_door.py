@@ -202,6 +202,27 @@ def test_an_unknown_version_alone_is_no_failure(run: Run, tmp_path: Path) -> Non
     assert len(errors(err)) == 1
 
 
+def test_a_data_folder_that_is_not_there_or_empty(run: Run, tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    for arguments in (["--check"], ["babi"]):
+        status, out, err = run(*arguments, "--data-dir", str(absent))
+        assert (status, out) == (1, "")
+        (line,) = errors(err)
+        assert line.startswith(f"error: There is no data folder {absent}: create it, or pass --da")
+    status, out, err = run("--check")
+    assert (status, out) == (1, "")
+    assert errors(err) == [f"error: No data set is below {tmp_path}: --fetch NAME downloads one."]
+
+
+def test_names_stand_on_both_sides_of_an_option(run: Run, tmp_path: Path) -> None:
+    put_musique(tmp_path)
+    write_json(tmp_path / "hotpotqa" / "hotpot_dev_distractor_v1.json.gz", [hotpot_question()])
+    write(tmp_path / "babi" / babi.file_names(3, "test")[0], b"")
+    status, out, _ = run("musique", "--check", "hotpotqa")
+    assert status == 0
+    assert re.search("^musique .*\nhotpotqa ", out, re.M)
+
+
 def test_a_data_set_in_full(run: Run, tmp_path: Path) -> None:
     path = put_musique(tmp_path)
     test, train = wiki_question("w1"), wiki_question("w2", supporting_facts=[["Nowhere", 0]])
