@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-from envs.workloads.known_files import Version, known_files
+from envs.workloads.known_files import Version, known_files, to_fetch
 from memrl.errors import MemrlError
 
 DATA_DIR_VARIABLE = "MEMRL_DATA"
@@ -70,11 +70,11 @@ def find_data_file(
     for name in file_names:
         if (folder / name).is_file():
             return folder / name
-    can_be_fetched = bool(known_files(source.folder).published)
-    fetching = f"fetch it (python -m envs.workloads --fetch {source.folder}), "
+    fetched = to_fetch(source.folder, file_names)
+    fetching = f"fetch it (python -m envs.workloads --fetch {fetched}), " if fetched else ""
     raise DataFileMissingError(
         f"Found no {wanted} below {Path(root).expanduser()}: put the file there, "
-        f"{fetching if can_be_fetched else ''}or point data_dir or {DATA_DIR_VARIABLE} at the "
+        f"{fetching}or point data_dir or {DATA_DIR_VARIABLE} at the "
         f"folder that holds it. {origin}"
     )
 

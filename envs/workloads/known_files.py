@@ -6,9 +6,9 @@ The list is `known_files.yaml` beside this module; what its keys mean stands the
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -67,6 +67,21 @@ def known_files(folder: str) -> KnownFiles:
         official=frozenset(hashes["official"]),
         repackaged=frozenset(hashes["repackaged"]),
     )
+
+
+def to_fetch(folder: str, names: Sequence[str]) -> str | None:
+    """What `--fetch` takes to download one of these files of a data set; None where nothing does.
+
+    Args:
+        folder: of the data set. names: below it, compressed or not, best first.
+    """
+    published = known_files(folder).published
+    for name in names:
+        for file in published:
+            is_member = any(PurePosixPath(name).match(pattern) for pattern in file.unpack)
+            if is_member or name.removesuffix(".gz") == file.name.removesuffix(".gz"):
+                return f"{folder}/{file.name}" if file.on_demand else folder
+    return None
 
 
 @functools.cache

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pytest
 
 from envs.workloads import babi, hotpotqa, locomo, musique, natural_questions, nested_kv, two_wiki
+from envs.workloads.catalogue import DATA_SETS, DataSet
+from envs.workloads.fetch import chosen_files
+from envs.workloads.files import DataFileMissingError, find_data_file
 from envs.workloads.known_files import KnownFiles, PublishedFile, _listed, known_files
 
 FOLDERS = (
@@ -93,3 +97,24 @@ def test_urls() -> None:
     )
     errata = known_files("locomo").published[1]
     assert (errata.name, errata.url.rpartition("/")[2]) == ("errata.json", "errors.json")
+
+
+@pytest.mark.parametrize("data_set", DATA_SETS, ids=lambda data_set: data_set.name)
+def test_the_command_in_the_message_fetches_the_file(data_set: DataSet, tmp_path: Path) -> None:
+    for part in data_set.parts:
+        for names in part.files:
+            with pytest.raises(DataFileMissingError) as caught:
+                find_data_file(tmp_path, part.source, names)
+            (want,) = re.findall(r"--fetch ([^ )]+)\)", str(caught.value))
+            folder, _, pattern = want.partition("/")
+            assert folder == data_set.name
+            files = chosen_files(part.source, pattern or None)
+            fetched = {file.name for file in files} | {name for f in files for name in f.unpack}
+            assert any(fnmatchcase(name, pattern) for name in names for pattern in fetched), want
+
+
+def test_no_command_is_named_for_what_cannot_be_fetched(tmp_path: Path) -> None:
+    (trace,) = (own for own in DATA_SETS if own.name == "cache_traces")
+    with pytest.raises(DataFileMissingError) as caught:
+        find_data_file(tmp_path, trace.parts[0].source, ("lirs/other.trace",))
+    assert "--fetch" not in str(caught.value)
