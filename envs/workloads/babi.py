@@ -23,7 +23,7 @@ from envs.workloads.files import (
     DataSource,
     find_data_file,
     provenance_of,
-    read_bytes,
+    read_text_bytes,
 )
 from memrl.documents import Document, Page, Query, Workload
 
@@ -115,7 +115,7 @@ def _read_file(
 ) -> Iterator[Document]:
     """Documents of the stories of a file that are not among those seen."""
     try:
-        text = read_bytes(path).decode()
+        text = read_text_bytes(path).decode()
     except UnicodeDecodeError as error:
         raise DataFormatError(
             f"{path} is not UTF-8 text ({error}): fetch it again from {SOURCE.published}."

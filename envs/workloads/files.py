@@ -94,6 +94,22 @@ def read_bytes(path: Path) -> bytes:
         ) from error
 
 
+def read_text_bytes(path: Path) -> bytes:
+    """Reads a file of text that should be UTF-8, decompressing it when its name ends in `.gz`.
+
+    Raises:
+        DataFormatError: the compressed file is damaged or cut short, or the text is UTF-16.
+    """
+    raw = read_bytes(path)
+    # A byte order mark, or one NUL in the first character, of which UTF-8 text has none.
+    is_marked = raw[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if is_marked or (len(raw) > 1 and (raw[0] == 0) != (raw[1] == 0)):
+        raise DataFormatError(
+            f"{path} is UTF-16 text: convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)."
+        )
+    return raw
+
+
 def read_json(path: Path) -> object:
     """Reads a JSON file, decompressing it when its name ends in `.gz`.
 
@@ -114,10 +130,10 @@ def read_json_lines(path: Path, repairs: Counter[str]) -> list[object]:
     Empty lines are skipped; lines that are no JSON, or no UTF-8, are dropped and counted.
 
     Raises:
-        DataFormatError: the compressed file is damaged or cut short.
+        DataFormatError: the compressed file is damaged or cut short, or the text is UTF-16.
     """
     values = []
-    for line in read_bytes(path).splitlines():
+    for line in read_text_bytes(path).splitlines():
         if not line.strip():
             continue
         try:

@@ -28,7 +28,7 @@ from envs.workloads.files import (
     DataSource,
     find_data_file,
     provenance_of,
-    read_bytes,
+    read_text_bytes,
 )
 from memrl.documents import Document, Episode, Page, Query, Workload
 
@@ -207,7 +207,7 @@ def _read_pairs(path: Path) -> list[tuple[str, str]]:
     """The pairs of the first record; the experiment uses no other."""
     what = f"{path} does not begin with a record of pairs of different keys and other values"
     again = f"fetch it again from {SOURCE.published}."
-    first_line = read_bytes(path).split(b"\n", 1)[0]
+    first_line = read_text_bytes(path).split(b"\n", 1)[0]
     try:
         record = json.loads(first_line)
         pairs = [(key, value) for key, value in record["ordered_kv_records"]]
@@ -226,7 +226,7 @@ def _read_orderings(
 ) -> dict[int, Ordering]:
     """Orderings of a file by their line, from 0, less those that are repeated or of no use."""
     orderings: dict[int, Ordering] = {}
-    for number, line in enumerate(read_bytes(path).splitlines()):
+    for number, line in enumerate(read_text_bytes(path).splitlines()):
         if not line.strip():
             continue
         ordering = _read_ordering(line, length, num_pairs)

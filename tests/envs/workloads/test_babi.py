@@ -161,6 +161,11 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
         load(tmp_path, STORY.encode() + b"\xff\n")
 
 
+def test_utf_16_is_said_to_be_that(tmp_path: Path) -> None:
+    with pytest.raises(DataFormatError, match=r"qa1_.*train.* is UTF-16 text: convert it"):
+        load(tmp_path, STORY.encode("utf-16"))
+
+
 def test_a_truncated_gzip_is_refused(tmp_path: Path) -> None:
     load(tmp_path, STORY)
     path = tmp_path / "babi" / file_names(1, "train")[0]

@@ -213,7 +213,7 @@ def test_lines_that_are_no_json_or_no_text_are_dropped(tmp_path: Path) -> None:
     assert workload.repairs[f"lines of {ORIGINAL} that are not JSON dropped"] == 2
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}\n", '["a"]\n7\n', b"\xff\xfe"])
+@pytest.mark.parametrize("content", ["", "[]", "{}\n", '["a"]\n7\n', b"\xff\xfd"])
 def test_a_file_without_a_question_is_refused(tmp_path: Path, content: str | bytes) -> None:
     write(tmp_path / "dmr" / RECONSTRUCTED, content)
     with pytest.raises(DataFormatError, match=r"holds no conversation with a question.*hub"):

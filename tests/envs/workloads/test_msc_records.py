@@ -293,7 +293,7 @@ def test_a_file_without_a_conversation_is_refused(
 
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     write_msc(tmp_path)
-    write(summary_path(tmp_path, 1), b"\xff\xfe{}\n\xff\n")
+    write(summary_path(tmp_path, 1), b"\xff\xfd{}\n\xff\n")
     with pytest.raises(DataFormatError, match="holds no conversation with turns"):
         read_conversations(tmp_path, None, Counter())
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ import pytest
 from envs.workloads import describe
 from envs.workloads.files import (
     DataFileMissingError,
+    DataFormatError,
     DataSource,
     file_sha256,
     find_data_file,
     provenance_of,
     read_json,
+    read_json_lines,
 )
 from envs.workloads.known_files import KnownFiles
 from memrl.documents import Document, Page, Workload
@@ -40,6 +43,22 @@ def test_read_json_by_suffix(tmp_path: Path) -> None:
     plain.write_text('{"ö": [1]}', encoding="utf-8")
     packed.write_bytes(gzip.compress(plain.read_bytes()))
     assert read_json(plain) == read_json(packed) == {"ö": [1]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_lines_of_utf_16_are_refused_and_said_to_be_that(tmp_path: Path, encoding: str) -> None:
+    text = '{"a": 1}\n{"b": "\u00f6"}\n'
+    packed = put(tmp_path, "x.jsonl.gz", gzip.compress(text.encode(encoding)))
+    with pytest.raises(DataFormatError, match=r"x\.jsonl\.gz is UTF-16 text: convert it to UTF-8"):
+        read_json_lines(packed, Counter())
+    assert read_json(put(tmp_path, "x.json", '{"a": 1}'.encode(encoding))) == {"a": 1}
+
+
+def test_lines_of_utf_8_with_a_byte_order_mark_are_read(tmp_path: Path) -> None:
+    repairs = Counter[str]()
+    path = put(tmp_path, "x.jsonl", b'\xef\xbb\xbf{"a": 1}\n\0\n{"b": 2}\n')
+    assert read_json_lines(path, repairs) == [{"a": 1}, {"b": 2}]
+    assert repairs == {"lines of x.jsonl that are not JSON dropped": 1}
 
 
 def test_file_sha256(tmp_path: Path) -> None:
