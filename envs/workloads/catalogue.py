@@ -30,7 +30,7 @@ from envs.workloads.document_qa import load_document_qa
 from envs.workloads.files import DataSource, find_data_file
 from envs.workloads.known_files import known_files
 from envs.workloads.traces import SOURCE as TRACES
-from envs.workloads.traces import load_trace
+from envs.workloads.traces import load_trace, short_name
 from memrl.document_config import BABI_TASKS, DocumentQaConfig
 from memrl.documents import Workload
 from memrl.longmemeval_config import LongMemEvalConfig
@@ -93,11 +93,6 @@ def _load_longmemeval(root: Path, layout: Any) -> Workload:
 def _load_trace(root: Path, names: Names) -> Workload:
     path = find_data_file(root, TRACES, names)
     return load_trace(path.relative_to(root / TRACES.folder).as_posix(), root)
-
-
-def _short(trace: str) -> str:
-    """Name of a trace without its folder, and without what its ending says as well."""
-    return trace.rpartition("/")[2].removesuffix(".trace.gz").replace(".oracleGeneral", "")
 
 
 # ---------------------------------------------------------------------- parts
@@ -195,7 +190,7 @@ _BABI = (
 )
 
 _TRACES = tuple(
-    Part(_short(names[0]), TRACES, (names,), partial(_load_trace, names=names))
+    Part(short_name(names[0]), TRACES, (names,), partial(_load_trace, names=names))
     for names in ((f.name, f"{f.name}.gz") for f in known_files(TRACES.folder).published)
 )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from qa_fixtures import recorded_files
 
+from envs.workloads.catalogue import DATA_SETS
 from envs.workloads.files import DataFileMissingError, DataFormatError
 from envs.workloads.traces import load_trace
 from memrl.documents import RequestStream, Workload
@@ -62,14 +63,40 @@ def test_sizes_that_cannot_be_are_mended_and_counted(tmp_path: Path) -> None:
 def test_lirs_with_its_quirks(tmp_path: Path) -> None:
     content = b"5\r\n*\r\n3\r\n5\r\n\r\n 4 \r\nx\r\n1.5\r\n-1\r\n\xff\xfe\r\n" + b"9" * 30 + b"\n\n"
     workload = read(tmp_path, "lirs/t.trace.gz", content)
-    assert only(workload).page_ids == ("5", "3", "4")
-    assert only(workload).pages.tolist() == [0, 1, 0, 2]
-    assert only(workload).page_tokens.tolist() == [1, 1, 1]
+    assert only(workload).page_ids == ("5", "3", "4", "9" * 30)
+    assert only(workload).pages.tolist() == [0, 1, 0, 2, 3]
+    assert only(workload).page_tokens.tolist() == [1, 1, 1, 1]
     assert workload.repairs == {
         "breakpoints (*) skipped": 1,
         "empty lines skipped": 2,
-        "lines that are no block number dropped": 5,
+        "lines that are no block number dropped": 4,
     }
+
+
+def test_long_block_numbers_are_told_apart(tmp_path: Path) -> None:
+    """Some differ in their last digit alone, some fit no int64 or uint64, one has 5,000 digits."""
+    numbers = [2**63 - 1, 2**63, 2**64, 2**64 + 1, 10**18, 10**18 + 1]
+    lines = [*map(str, numbers), "7", "007", f"0{2**64}", "0", "000", "1" * 5000]
+    workload = read(tmp_path, "t.trace", "\n".join(lines).encode())
+    assert only(workload).page_ids == (*map(str, numbers), "7", "0", "1" * 5000)
+    assert only(workload).pages.tolist() == [0, 1, 2, 3, 4, 5, 6, 6, 2, 7, 7, 8]
+    assert workload.repairs == {}
+
+
+def test_places_of_next_requests_count_from_0_or_1_and_wrong_ones_are_counted(
+    tmp_path: Path,
+) -> None:
+    def repairs(*following: int) -> dict[str, int]:
+        requests = [(0, page, 1, n) for page, n in zip((5, 6, 5, 6), following, strict=True)]
+        workload = read(tmp_path, "t.oracleGeneral.bin", oracle(requests))
+        assert only(workload).pages.tolist() == [0, 1, 0, 1]
+        return workload.repairs
+
+    what = "requests whose next one is not where the file says: found anew"
+    never = 2**63 - 1
+    assert repairs(2, 3, -1, never) == repairs(3, 4, never, -1) == {}
+    assert repairs(1, 3, -1, -1) == {what: 1}  # of another id
+    assert repairs(-1, 3, -1, 900) == {what: 2}  # none, and past the end: a part of a trace
 
 
 def test_csv_finds_its_columns_and_drops_what_is_no_request(tmp_path: Path) -> None:
@@ -90,6 +117,13 @@ def test_csv_finds_its_columns_and_drops_what_is_no_request(tmp_path: Path) -> N
     }
 
 
+def test_csv_ids_are_told_apart_to_the_last_character(tmp_path: Path) -> None:
+    workload = read(tmp_path, "t.csv", b"id,size\nx,1\nx\0,2\nx,1\nx\0\0,3\n")
+    assert only(workload).page_ids == ("x", "x\0", "x\0\0")
+    assert only(workload).pages.tolist() == [0, 1, 0, 2]
+    assert workload.repairs == {}
+
+
 def test_csv_without_sizes(tmp_path: Path) -> None:
     stream = only(read(tmp_path, "t.csv.gz", b"key\nx\ny\nx\n"))
     assert stream.pages.tolist() == [0, 1, 0]
@@ -103,12 +137,36 @@ def test_a_trace_is_found_without_its_ending(tmp_path: Path) -> None:
     assert len(stream) == 2
 
 
+def test_every_trace_loads_by_the_name_in_the_list_and_by_its_file_name(tmp_path: Path) -> None:
+    (traces,) = (data_set for data_set in DATA_SETS if data_set.name == "cache_traces")
+    contents = {".bin": oracle(REQUESTS[2:] * 2), ".csv": b"lbn\n1\n", ".trace": b"1\n2\n3\n"}
+    for part in traces.parts:
+        name = part.files[0][0].removesuffix(".gz")
+        put(tmp_path, f"{name}.gz", contents[Path(name).suffix])
+    for part in traces.parts:
+        name = part.files[0][0].removesuffix(".gz")
+        for wanted in (part.name, name, f"{name}.gz"):
+            assert list(recorded_files(load_trace(wanted, tmp_path))) == [f"{name}.gz"]
+
+
+def test_the_file_of_the_very_name_goes_first(tmp_path: Path) -> None:
+    put(tmp_path, "t.csv", b"lbn\n1\n")
+    put(tmp_path, "t.csv.gz", b"lbn\n1\n")
+    for name in ("t.csv", "t.csv.gz"):
+        assert list(recorded_files(load_trace(name, tmp_path))) == [name]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("t.oracleGeneral.bin", oracle(REQUESTS)[:-3], "is cut short: its 93 bytes"),
         ("t.oracleGeneral.bin", b"", "holds no request"),
-        ("t.oracleGeneral.bin", oracle(REQUESTS[::-1]), "is no oracleGeneral file"),
+        ("t.oracleGeneral.bin", oracle(REQUESTS[::-1]), "request 3 names request 2 as the next"),
+        ("t.oracleGeneral.bin", oracle([(0, 1, 1, -2)]), "request 0 names request -2 as the next"),
+        ("t.oracleGeneral.bin", oracle([(0, 1, 1, 2**50)]), "is no oracleGeneral file"),
+        ("t.oracleGeneral.bin", b"1,10,2a,512,41\n9,11,28\n", "is text and no oracleGeneral file"),
+        ("t.trace", "1\n2\n".encode("utf-16"), "is UTF-16 text: convert it to UTF-8"),
+        ("t.csv", "lbn\n1\n".encode("utf-16-be"), "is UTF-16 text: convert it to UTF-8"),
         ("t.trace", b"*\n\n*\n", "holds no request"),
         ("t.csv", b"", "names no column of pages"),
         ("t.csv", b"time,size\n1,2\n", r"names no column of pages .* \['time', 'size'\]"),
