@@ -1,12 +1,12 @@
 """A second opinion: libCacheSim counts the same hits.
 
-On generated streams here; on the published traces by `make caches`, which needs MEMRL_DATA.
+On generated streams and a small published trace here; on larger ones by `make caches`. Published
+traces need MEMRL_DATA.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -95,29 +95,42 @@ def test_where_libcachesims_s3_fifo_is_another_one() -> None:
     assert simulate(S3Fifo, [0, 0, 0], 10) == 2
 
 
-def data_dir() -> Path:
-    if "MEMRL_DATA" not in os.environ:
-        pytest.skip("MEMRL_DATA names no folder with cache_traces")
-    return Path(os.environ["MEMRL_DATA"])
+def sizes_of(num_pages: int) -> list[int]:
+    """Seven or eight: of a trace of few pages two shares come to the least size."""
+    shares = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+    return sorted({max(20, round(share * num_pages)) for share in shares})
+
+
+@pytest.fixture
+def traces_dir(data_dir: Path) -> Path:
+    if not (data_dir / "cache_traces").is_dir():
+        pytest.skip("MEMRL_DATA has no folder cache_traces")
+    return data_dir
+
+
+def test_hits_on_a_small_published_trace(traces_dir: Path) -> None:
+    stream = load_trace("lirs/gli", traces_dir).streams[0]
+    assert len(stream) == 6015
+    for capacity in sizes_of(len(stream.page_tokens))[2:7:2]:
+        compare(stream.pages.tolist(), capacity)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRACES)
-def test_hits_on_published_traces_at_eight_sizes(name: str) -> None:
-    stream = load_trace(name, data_dir()).streams[0]
-    for share in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5):
-        compare(stream.pages.tolist(), max(20, round(share * len(stream.page_tokens))))
+def test_hits_on_published_traces(name: str, traces_dir: Path) -> None:
+    stream = load_trace(name, traces_dir).streams[0]
+    for capacity in sizes_of(len(stream.page_tokens)):
+        compare(stream.pages.tolist(), capacity)
 
 
 @pytest.mark.slow
-def test_hits_are_the_reference_ones() -> None:
+def test_hits_are_the_reference_ones(traces_dir: Path) -> None:
     """Counts made with libCacheSim, and an independent one of MIN, for 11 traces at 3 sizes."""
-    folder = data_dir()
-    reference = json.loads((folder / "cache_traces" / "reference_hits.json").read_text())["traces"]
+    reference = json.loads((traces_dir / "cache_traces" / "reference_hits.json").read_text())
     names = {"S3-FIFO": "S3FIFO"}
-    for trace, expected in reference.items():
+    for trace, expected in reference["traces"].items():
         path = trace if trace.startswith("cloud") else f"lirs/{trace}"
-        requests = load_trace(path, folder).streams[0].pages.tolist()
+        requests = load_trace(path, traces_dir).streams[0].pages.tolist()
         assert len(requests) == expected["requests"]
         assert len(set(requests)) == expected["unique"]
         for size, counts in expected["hits"].items():
