@@ -3,6 +3,7 @@
     python train.py --config configs/default.yaml                 # generated chats, no data needed
     python train.py --config configs/locomo.yaml --split.fold 2   # one conversation left out
     python train.py --config configs/locomo.yaml --folds true     # each left out in turn
+    python train.py --config configs/locomo.yaml --cost_scales "[0.5, 1, 4]"  # what costs buy
     python train.py --config configs/locomo.yaml --seed 3 --paging.capacity 8
     python train.py --config configs/locomo_gpg.yaml              # learn from the reward alone
     python train.py --config configs/locomo_ppo.yaml              # the same with a critic
@@ -14,7 +15,7 @@ Writes runs/<name>/seed<k>/: config.yaml, provenance.json, world.json, metrics.j
 checkpoint-<n>/, episodes.jsonl (a line per policy and episode), results.json, results.md, tables/,
 wandb/; of a language model also exchanges.jsonl, prompted-<mode>.jsonl and readings.jsonl
 (docs/prompted.md).
-The table over all folds is in runs/<name>-folds/seed<k>/.
+The table over all folds is in runs/<name>-folds/seed<k>/, that over costs in runs/<name>-front/.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.cache_lineup import cache_lines
 from memrl.evaluation.contexts import table_dates
+from memrl.evaluation.cost_front import COLUMNS, front_rows
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena, Line, MakeGroup
 from memrl.evaluation.model_scoring import ModelScoring
@@ -401,7 +403,7 @@ def report(
 # ---------------------------------------------------------------------------------------- program
 
 
-def run_folds(config: RunConfig, workload: Workload, ranks: Ranks) -> None:
+def run_folds(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
     """Leave each document out in turn, and report on all of them together."""
     together = replace(config, name=f"{config.name}-folds")
     root, folds = Path(config.runs_dir), range(len(clusters_of(workload.documents)))
@@ -417,8 +419,36 @@ def run_folds(config: RunConfig, workload: Workload, ranks: Ranks) -> None:
         of_fold = replace(config, name=f"{config.name}-fold{fold}", split=split)
         runs.append(run(of_fold, workload, ranks))
     with open_run(together, {"folds": len(runs)}, Streams(config.seed), ranks) as record:
+        if not ranks.is_first:
+            return []
+        merged = summary.merge(runs)
+        report(together, record, merged)
+    return merged
+
+
+def run_costs(config: RunConfig, workload: Workload, ranks: Ranks) -> None:
+    """Run with each scale of the costs in turn, and show what is gained at which price."""
+    together = replace(config, name=f"{config.name}-front")
+    if ranks.is_first and not config.resume:  # better now than after the last scale
+        require_unused(run_folder(Path(config.runs_dir), together.name, config.seed))
+    runs = []
+    for scale in config.cost_scales:
+        paging = replace(config.paging, reward=config.paging.reward.with_costs(scale))
+        of_scale = replace(config, name=f"{config.name}-cost{scale:g}", paging=paging)
+        runs.append((scale, run_once(of_scale, workload, ranks)))
+    scales: dict[str, object] = {"cost_scales": list(config.cost_scales)}
+    with open_run(together, scales, Streams(config.seed), ranks) as record:
         if ranks.is_first:
-            report(together, record, summary.merge(runs))
+            rows = front_rows(runs)
+            terminal.print_rows(f"{config.name}: recall against operations", COLUMNS, rows)
+            record.log_table("front", COLUMNS, rows)
+            front = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+            record.finish({"schema": summary.RESULTS_SCHEMA, "front": front})
+
+
+def run_once(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
+    """A run, or one for each fold; the records of all of them."""
+    return (run_folds if config.folds else run)(config, workload, ranks)
 
 
 def numbered(config: RunConfig) -> RunConfig:
@@ -426,16 +456,16 @@ def numbered(config: RunConfig) -> RunConfig:
     root = Path(config.runs_dir)
     if config.resume and config.if_used == "number":
         config = replace(config, name=newest_name(root, config.name, config.seed))
-    if config.resume and not config.folds:
+    if config.resume and not config.folds and not config.cost_scales:
         require_config_file(run_folder(root, config.name, config.seed))
     return config
 
 
 def begin(config: RunConfig, ranks: Ranks) -> None:
-    """Load the documents, and run once or fold by fold."""
+    """Load the documents, and run once, fold by fold, or scale by scale."""
     workload = load_workload(config.workload)
     print(describe(workload))
-    (run_folds if config.folds else run)(config, workload, ranks)
+    (run_costs if config.cost_scales else run_once)(config, workload, ranks)
 
 
 def main() -> int:

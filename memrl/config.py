@@ -142,6 +142,8 @@ class RunConfig:
         if_used: what to do when the run folder exists: refuse, or append a number to its name.
         resume: continue an interrupted run in its folder.
         folds: leave one document out in turn, a run for each, and a table over all of them.
+        cost_scales: learn and score once for each, with the costs of `paging.reward` so many times
+            as high, a run (or its folds) for each, and a table of quality against operations.
         device: where networks are trained and the batched environment plays; "auto" takes CUDA when
             there is one.
         environment: what plays, in learning and in scoring. "batched": all episodes as tensors,
@@ -166,6 +168,7 @@ class RunConfig:
     if_used: Literal["refuse", "number"] = "refuse"
     resume: bool = False
     folds: bool = False
+    cost_scales: tuple[float, ...] = ()
     device: str = "auto"
     environment: Literal["batched", "reference"] = "batched"
     num_envs: int = 1024
@@ -199,11 +202,12 @@ class RunConfig:
                 "prompted.modes and reader.reads: the pages of page caches have no text that a "
                 "model could read."
             )
-        if self.folds and self.if_used == "number":
+        if (self.folds or self.cost_scales) and self.if_used == "number":
             raise ValueError(
-                "folds are runs of their own and are not numbered: add --if_used refuse, and "
-                "--name for a second time."
+                "folds and cost_scales are runs of their own and are not numbered: add --if_used "
+                "refuse, and --name for a second time."
             )
+        self._check_cost_scales()
         if self.algorithm == "group_policy_gradient" and self.policy_gradient.group_size < 2:
             raise ValueError(
                 "policy_gradient.group_size must be at least 2 for the group policy gradient, "
@@ -218,6 +222,19 @@ class RunConfig:
             raise ValueError(
                 "paging.observe_embeddings adds arrays that the network of train.py does not read: "
                 "leave it false here, and use it with PagingEnv."
+            )
+
+    def _check_cost_scales(self) -> None:
+        """Refuse scales that draw no front."""
+        scales = self.cost_scales
+        if len(set(scales)) < len(scales) or not all(0 <= own < math.inf for own in scales):
+            raise ValueError(
+                f"cost_scales must be different finite numbers of 0 or more, got {list(scales)}."
+            )
+        if scales and self.workload.name == "page_cache":
+            raise ValueError(
+                "cost_scales: in a page cache operations cost nothing, so there is no front to "
+                "draw: leave them out."
             )
 
     def _check_requests(self) -> None:
@@ -300,7 +317,7 @@ def run_settings(config: RunConfig) -> dict[str, Any]:
     """
     settings = dataclasses.asdict(config)
     of_the_machine = ("device", "environment", "shard_bytes", "wandb_mode")
-    for name in ("runs_dir", "if_used", "resume", "folds", *of_the_machine):
+    for name in ("runs_dir", "if_used", "resume", "folds", "cost_scales", *of_the_machine):
         del settings[name]
     del settings["workload"]["data_dir"]
     settings["workload"]["embedder"] = Path(config.workload.embedder).name

@@ -59,6 +59,11 @@ class RewardWeights:
             if not math.isfinite(value) or value < 0:
                 raise ValueError(f"Reward weight {name} must be finite and 0 or more, got {value}.")
 
+    def with_costs(self, scale: float) -> RewardWeights:
+        """The same with costs of operations and tokens `scale` times as high; illegal stays."""
+        names = ("store", "evict", "retrieve", "search", "next", "tokens")
+        return replace(self, **{name: scale * getattr(self, name) for name in names})
+
 
 DEFAULT_REWARD = RewardWeights(
     evidence=1.0,
