@@ -27,6 +27,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -173,7 +174,13 @@ def build_world(config: RunConfig, workload: Workload) -> tuple[Tables, PageScor
     ), scorer
 
 
-def open_run(config: RunConfig, data: dict[str, object], streams: Streams, ranks: Ranks) -> Run:
+def open_run(
+    config: RunConfig,
+    data: dict[str, object],
+    streams: Streams,
+    ranks: Ranks,
+    job_type: Literal["train", "summary"] = "train",
+) -> Run:
     """Open the run folder and its mirror; ranks that do not write it get a stand-in."""
     root = Path(config.runs_dir)
     folder = run_folder(root, config.name, config.seed)
@@ -190,6 +197,8 @@ def open_run(config: RunConfig, data: dict[str, object], streams: Streams, ranks
         if_used=config.if_used,
         wandb_mode=config.wandb_mode,
         group=config.name.split("-fold")[0],
+        tags=[config.workload.name, config.algorithm],
+        job_type=job_type,
     )
 
 
@@ -418,7 +427,8 @@ def run_folds(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry
         split = replace(config.split, kind="leave_one_out", fold=fold)
         of_fold = replace(config, name=f"{config.name}-fold{fold}", split=split)
         runs.append(run(of_fold, workload, ranks))
-    with open_run(together, {"folds": len(runs)}, Streams(config.seed), ranks) as record:
+    data: dict[str, object] = {"folds": len(runs)}
+    with open_run(together, data, Streams(config.seed), ranks, "summary") as record:
         if not ranks.is_first:
             return []
         merged = summary.merge(runs)
@@ -437,7 +447,7 @@ def run_costs(config: RunConfig, workload: Workload, ranks: Ranks) -> None:
         of_scale = replace(config, name=f"{config.name}-cost{scale:g}", paging=paging)
         runs.append((scale, run_once(of_scale, workload, ranks)))
     scales: dict[str, object] = {"cost_scales": list(config.cost_scales)}
-    with open_run(together, scales, Streams(config.seed), ranks) as record:
+    with open_run(together, scales, Streams(config.seed), ranks, "summary") as record:
         if ranks.is_first:
             rows = front_rows(runs)
             terminal.print_rows(f"{config.name}: recall against operations", COLUMNS, rows)

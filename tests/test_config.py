@@ -14,7 +14,11 @@ from memrl.config import RunConfig, parse_config, run_settings
 from memrl.options import DEFAULT_REWARD, PagingOptions
 from memrl.workload_config import ChatConfig
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+CONFIGS = sorted(
+    path
+    for path in (Path(__file__).parents[1] / "configs").glob("*.yaml")
+    if path.stem != "sweep"  # which is wandb's: tests/test_sweep.py
+)
 
 
 def write(path: Path, values: dict[str, Any]) -> str:
