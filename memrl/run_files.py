@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from memrl.errors import MemrlError
 
@@ -22,6 +23,7 @@ PROVENANCE_FILE = "provenance.json"
 METRICS_FILE = "metrics.jsonl"
 EPISODES_FILE = "episodes.jsonl"
 RESULTS_FILE = "results.json"
+_ELSEWHERE = "start the run again elsewhere."
 
 
 class RunError(MemrlError):
@@ -77,14 +79,17 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunError(f"{path} is missing: {folder} is not the folder of a run.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is damaged ({error}): start the run again elsewhere.") from error
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error}): {_ELSEWHERE}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{path} is damaged ({reason}): {_ELSEWHERE}") from error
     if not isinstance(config, dict):
-        raise RunError(f"{path} is damaged (no mapping): start the run again elsewhere.")
+        raise RunError(f"{path} is damaged (no mapping): {_ELSEWHERE}")
     return config
 
 
-def read_starts(path: Path) -> list[Any]:
+def read_starts(path: Path) -> list[dict[str, Any]]:
     """The provenance records in `path`, one for each start of the program; none without the file.
 
     Raises:
@@ -93,9 +98,12 @@ def read_starts(path: Path) -> list[Any]:
     if not path.exists():
         return []
     try:
-        return [*json.loads(path.read_text(encoding="utf-8"))["starts"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged: start the run again elsewhere.") from error
+        starts = json.loads(path.read_text(encoding="utf-8"))["starts"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({error}): {_ELSEWHERE}") from error
+    if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+        raise RunError(f"{path} is damaged (no list of records): {_ELSEWHERE}")
+    return starts
 
 
 def append_start(path: Path, record: Mapping[str, Any]) -> None:
@@ -111,9 +119,13 @@ def read_metrics(path: Path, last_step: int) -> tuple[list[dict[str, Any]], int]
     """The metrics up to and including `last_step`, and how many bytes their lines take.
 
     Raises:
-        RunError: if a line is damaged; a last one without its end was torn and is left out.
+        RunError: if the file cannot be read, or a line is damaged; a last one without its end was
+            torn and is left out.
     """
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    try:
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error}): repair or delete it.") from error
     rows: list[dict[str, Any]] = []
     kept_bytes = 0
     for number, line in enumerate(lines, start=1):
@@ -122,13 +134,20 @@ def read_metrics(path: Path, last_step: int) -> tuple[list[dict[str, Any]], int]
         try:
             row = json.loads(line)
             step = int(row["global_step"])
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise RunError(f"Line {number} of {path} is damaged: repair or delete it.") from error
         if step > last_step:
             break
         rows.append(row)
         kept_bytes += len(line)
     return rows, kept_bytes
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first thing that pydantic did not accept: where it is, and what is wrong with it."""
+    mistake = error.errors(include_url=False)[0]
+    where = ".".join(map(str, mistake["loc"]))
+    return f"{where}: {mistake['msg']}" if where else str(mistake["msg"])
 
 
 def _finite(value: Any) -> Any:

@@ -17,6 +17,7 @@ import numpy as np
 from memrl.evaluation import best_read, budgets, stats
 from memrl.evaluation.by_category import summarize_by_category
 from memrl.evaluation.entry import Entry
+from memrl.evaluation.entry_lines import entry_line
 from memrl.evaluation.lineup import BOUNDS, FLOORS
 from memrl.evaluation.play import EpisodeRecord, reward_per_question
 from memrl.evaluation.readings import answers_by_category, summarize_answers
@@ -112,7 +113,7 @@ def summarize(
         best_row["verdicts"] = verdicts(policies, paired)
     return {
         "schema": RESULTS_SCHEMA,
-        "played": _played(settings),
+        "played": _played_on(settings),
         "clusters": sorted({record.document for record in entries[0].records}),
         "num_seeds": len(set(entries[0].seeds)),
         "policies": policies,
@@ -127,7 +128,7 @@ def _scored(entry: Entry) -> list[EpisodeRecord]:
     return [record for record in entry.records if record.num_scored]
 
 
-def _played(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _played_on(settings: Mapping[str, Any]) -> dict[str, Any]:
     """What was played: no result is without it, `stage_from` above all."""
     workload = settings["workload"]
     played = {
@@ -284,26 +285,39 @@ def read_entries(path: Path) -> list[Entry]:
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path} cannot be read ({error}): {again}") from error
     entries: dict[str, Entry] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, text in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-            record = EpisodeRecord(**row["record"])
-            name = row["policy"]
-            if name not in entries:
-                head = name, row["is_privileged"], row["overrides"]
-                entries[name] = Entry(*head, [], [], [], kind=row["kind"])
-            entry = entries[name]
-            if row["run"] == len(entry.settings):
-                entry.settings.append(row["settings"])
-                entry.validation.append(row["validation"])
-                entry.notes.append(row["notes"])
-            entry.records.append(record)
-            entry.seeds.append(row["seed"])
-            entry.runs.append(row["run"])
-        except (KeyError, TypeError, ValueError) as error:
+            line = entry_line(text)
+            if line.policy not in entries:
+                head = line.policy, line.is_privileged, line.overrides
+                entries[line.policy] = Entry(*head, [], [], [], kind=line.kind)
+            entry = entries[line.policy]
+            if line.run == len(entry.settings):
+                entry.settings.append(line.settings)
+                entry.validation.append(line.validation)
+                entry.notes.append(line.notes)
+            elif line.run > len(entry.settings):
+                raise ValueError(f"run {line.run}: the runs before it are not there")
+        except ValueError as error:
             raise RunError(
                 f"Line {number} of {path} is damaged, or of another version ({error}): {again}"
             ) from error
+        entry.records.append(line.record)
+        entry.seeds.append(line.seed)
+        entry.runs.append(line.run)
     if len({len(entry.records) for entry in entries.values()}) != 1:
         raise RunError(f"{path} is empty or cut short: {again}")
-    return list(entries.values())
+    first, *others = entries.values()
+    for entry in others:
+        if _played(entry) != _played(first):
+            raise RunError(
+                f"{path} is damaged ({entry.name!r} did not play the episodes of {first.name!r}): "
+                f"{again}"
+            )
+    return [first, *others]
+
+
+def _played(entry: Entry) -> list[tuple[int, str, int, bool]]:
+    """What tells each of its episodes, in order."""
+    rows = zip(entry.runs, entry.records, strict=True)
+    return [(run, own.document, own.episode, own.num_scored > 0) for run, own in rows]

@@ -74,6 +74,7 @@ def learning_curve(runs: Sequence[FinishedRun]) -> Curve | None:
 def _points(run: FinishedRun, *, is_gradient: bool) -> dict[int, float]:
     """Step -> value."""
     rows = [row for row in run.metrics if row.get(METRIC) is not None]
+    rows.sort(key=lambda row: int(row["global_step"]))
     if not is_gradient:
         return {int(row["global_step"]): float(row[METRIC]) for row in rows}
     learner = run.config["learner"]

@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
+from memrl.actions import Op
 from memrl.errors import listed
 from memrl.evaluation import summary
 from memrl.evaluation.entry import Entry
+from memrl.evaluation.report.shapes import Config, Metrics, Results, Start, require_shape
 from memrl.resuming import OF_A_RUN, dotted
 from memrl.run_files import (
+    CONFIG_FILE,
     EPISODES_FILE,
     METRICS_FILE,
     PROVENANCE_FILE,
@@ -26,6 +31,8 @@ from memrl.run_files import (
 
 _TEXT_LENGTH = 12  # of a hash or another value in a message
 _MOST_KEYS = 4  # in a message
+_OPERATIONS = {op.name.lower() for op in Op}
+_FUNNEL = {"absent", "stored", "staged", "retrieved"}
 
 
 @dataclass(frozen=True)
@@ -90,31 +97,44 @@ def read_run(folder: Path) -> FinishedRun:
         RunError: if it is no run, is not finished, is damaged, or a policy has no episode.
     """
     config = read_config(folder)
-    if "split" not in config or "workload" not in config:
-        raise RunError(f"The configuration of {folder} is damaged: start the run again elsewhere.")
+    _require_shape(Config, config, f"{folder / CONFIG_FILE}", "start the run again elsewhere")
     if not (folder / RESULTS_FILE).exists():
         raise RunError(
             f"The run {folder} has no {RESULTS_FILE}: it is still being written, or was "
             "interrupted. Let it finish, go on with train.py --resume true, or leave it out."
         )
-    try:
-        results = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
-        schema, names = results["schema"], [policy["name"] for policy in results["policies"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(
-            f"{folder / RESULTS_FILE} is damaged ({error}): delete it and score the run again with "
-            "train.py --resume true."
-        ) from error
+    results = _read_results(folder / RESULTS_FILE)
     starts = read_starts(folder / PROVENANCE_FILE)
     if not starts:
         raise RunError(
             f"The run {folder} has no {PROVENANCE_FILE}, so nobody can tell which code and data it "
             "is from: leave it out."
         )
+    _require_shape(Start, starts[-1], f"{folder / PROVENANCE_FILE}", "leave the run out")
     entries = summary.read_entries(folder / EPISODES_FILE)
-    _require_episodes(folder, names, entries)
+    _require_episodes(folder, [policy["name"] for policy in results["policies"]], entries)
     metrics, _ = read_metrics(folder / METRICS_FILE, sys.maxsize)
-    return FinishedRun(folder, config, starts[-1], schema, entries, metrics)
+    for number, row in enumerate(metrics, start=1):
+        where = f"Line {number} of {folder / METRICS_FILE}"
+        _require_shape(Metrics, row, where, "repair or delete it")
+    return FinishedRun(folder, config, starts[-1], results["schema"], entries, metrics)
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    remedy = "delete it and score the run again with train.py --resume true"
+    try:
+        results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} is damaged ({error}): {remedy}.") from error
+    _require_shape(Results, results, f"{path}", remedy)
+    return results
+
+
+def _require_shape(shape: type[BaseModel], value: Any, what: str, remedy: str) -> None:
+    try:
+        require_shape(shape, value)
+    except ValueError as error:
+        raise RunError(f"{what} is damaged, or of another version ({error}): {remedy}.") from error
 
 
 def _require_episodes(folder: Path, names: Sequence[str], entries: Sequence[Entry]) -> None:
@@ -131,6 +151,13 @@ def _require_episodes(folder: Path, names: Sequence[str], entries: Sequence[Entr
                 f"No episode of the policy {name!r} of {folder} asks anything that pays, so there "
                 "is nothing to report: leave the run out."
             )
+    for entry in entries:
+        for record in entry.records:
+            if not record.operations.keys() >= _OPERATIONS or not record.funnel.keys() >= _FUNNEL:
+                raise RunError(
+                    f"Episode {record.episode} of the policy {entry.name!r} of {folder} lacks "
+                    f"counts in {EPISODES_FILE}: score the run again, or leave it out."
+                )
 
 
 def differences(runs: Sequence[FinishedRun]) -> Iterator[str]:
