@@ -32,10 +32,10 @@ from memrl.memory.archival_rows import (
 from memrl.memory.chunks import split_text
 from memrl.memory.database import Database, Store, StoreError
 from memrl.memory.embedders import Embedder
+from memrl.memory.index_options import IndexKind, IndexOptions, as_options
 from memrl.memory.piece_index import PieceIndex
 from memrl.memory.results import DEFAULT_PAGE_SIZE, SearchPage, check_page
 from memrl.memory.tokens import TokenCounter, count_tokens
-from memrl.memory.vector_index import IndexKind
 
 __all__ = ["ArchivalStore", "NewEntry"]
 
@@ -54,7 +54,8 @@ class ArchivalStore(Store):
         embedder: turns pieces and queries into vectors; always the one that the store began with.
         capacity: most entries; a full archive drops the one that was stored first. None: no limit.
         piece_tokens: longest piece. count_tokens: counts them.
-        index: what searches; both kinds give the same results.
+        index: what searches, a kind or all options; exact unless they say otherwise, or "auto" has
+            `AUTO_EXACT_BELOW` pieces to search.
         read_only: open an existing file beside its writer, and see what that one changes.
 
     Raises:
@@ -71,7 +72,7 @@ class ArchivalStore(Store):
         capacity: int | None = None,
         piece_tokens: int = DEFAULT_PIECE_TOKENS,
         count_tokens: TokenCounter = count_tokens,
-        index: IndexKind = "auto",
+        index: IndexKind | IndexOptions = "auto",
         read_only: bool = False,
     ) -> None:
         if capacity is not None and capacity < 0:
@@ -93,7 +94,7 @@ class ArchivalStore(Store):
         )
         try:
             self._check_embedder()
-            self._index = PieceIndex(self._dimension, index, self._database.name)
+            self._index = PieceIndex(self._dimension, as_options(index), self._database.name)
         except BaseException:
             self.close()
             raise
@@ -206,15 +207,42 @@ class ArchivalStore(Store):
         check_page(page, page_size)
         if not query.strip():
             return SearchPage((), total=0, page=page, page_size=page_size)
-        [vector] = self._embed([query])
+        [result] = self.search_many([query], page, page_size)
+        return result
+
+    def search_many(
+        self, queries: Sequence[str], page: int = 0, page_size: int = DEFAULT_PAGE_SIZE
+    ) -> list[SearchPage]:
+        """What `search` finds for each of n queries, embedded and searched in one batch."""
+        check_page(page, page_size)
+        asked = [query for query in queries if query.strip()]
+        found = iter(self.search_vectors(self._embed(asked), page, page_size) if asked else ())
+        nothing = SearchPage((), total=0, page=page, page_size=page_size)
+        return [next(found) if query.strip() else nothing for query in queries]
+
+    def search_vectors(
+        self, vectors: npt.NDArray[np.float32], page: int, page_size: int
+    ) -> list[SearchPage]:
+        """What `search` finds for (n, dimension) unit vectors, those of the queries."""
+        check_page(page, page_size)
         with self._database.reading() as connection:
             self._index.synchronize(connection)
             first, total = page * page_size, len(self._index)
             if first >= total:
-                return SearchPage((), total=total, page=page, page_size=page_size)
-            found, cosines = self._index.nearest(vector, min(first + page_size, total))
-            wanted = dict(zip(found[first:].tolist(), cosines[first:].tolist(), strict=True))
-            return SearchPage(hits_of(connection, wanted), total, page, page_size)
+                return [SearchPage((), total, page, page_size)] * len(vectors)
+            found = self._index.nearest(vectors, min(first + page_size, total))
+            return [
+                SearchPage(
+                    hits_of(
+                        connection,
+                        dict(zip(ids[first:].tolist(), cosines[first:].tolist(), strict=True)),
+                    ),
+                    total,
+                    page,
+                    page_size,
+                )
+                for ids, cosines in found
+            ]
 
     def scores(self, query: str, page_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Cosines of some pages with the query, for each the best of its pieces.
@@ -233,7 +261,7 @@ class ArchivalStore(Store):
         with self._database.reading() as connection:
             self._index.synchronize(connection)
             pieces = [pieces_of_page(connection, page_id) for page_id in page_ids]
-        return self._index.best_scores(vector, pieces)
+            return self._index.best_scores(vector, pieces)
 
     # ------------------------------------------------------------------ vectors
 

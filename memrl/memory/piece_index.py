@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 
@@ -9,15 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from memrl.memory.database import StoreError
+from memrl.memory.growing_index import GrowingIndex
+from memrl.memory.index_options import IndexOptions
 from memrl.memory.scores import exact_scores
-from memrl.memory.vector_index import (
-    Ids,
-    IndexKind,
-    VectorIndex,
-    Vectors,
-    make_index,
-    nearest,
-)
+from memrl.memory.vector_index import Ids, Vectors, nearest_many
 
 PIECE_SCHEMA = """
     CREATE TABLE pieces (
@@ -34,8 +30,10 @@ PIECE_SCHEMA = """
 """
 
 _DELETIONS_KEPT = 1000  # an index that is further behind compares all ids
-_MOST_DEAD = 256  # taking one vector out of FAISS costs as much as taking out many
 _ROWS_PER_FETCH = 4096
+_VECTORS_BY_ID = """
+    SELECT piece_id, embedding FROM pieces WHERE piece_id IN (SELECT value FROM json_each(?))
+"""
 
 
 class PieceIndex:
@@ -43,32 +41,35 @@ class PieceIndex:
 
     Args:
         dimension: of the vectors.
-        kind: what searches; both kinds give the same results.
+        options: what searches.
         name: of the store, for messages.
     """
 
-    def __init__(self, dimension: int, kind: IndexKind, name: str) -> None:
-        self._dimension, self._kind, self._name = dimension, kind, name
+    def __init__(self, dimension: int, options: IndexOptions, name: str) -> None:
+        self._dimension, self._options, self._name = dimension, options, name
+        self._connection: sqlite3.Connection | None = None
         self._forget()
 
     def _forget(self) -> None:
-        self._index: VectorIndex = make_index(self._dimension, self._kind)
+        self._index = GrowingIndex(self._dimension, self._options, self._stored_vectors)
         self._last_piece = 0  # the newest that the index has ever held
         self._last_deletion = 0
-        self._dead: Ids = np.zeros(0, dtype=np.int64)  # still in the index, deleted in the store
 
     def __len__(self) -> int:
-        return len(self._index) - len(self._dead)
+        return len(self._index)
 
     def synchronize(self, connection: sqlite3.Connection) -> None:
-        """Hold what the rows of this transaction hold.
+        """Hold what the rows of this transaction hold, and search in it until the next call.
 
         Raises:
             StoreError: if a stored vector is damaged.
+            VectorIndexError: if the index cannot be made as its options say.
         """
+        self._connection = connection
         try:
             self._remove_deleted(connection)
             self._add_new(connection)
+            self._index.settle()
         except BaseException:
             # Stopped half-way, by Ctrl-C too: what it holds is not known.
             self._forget()
@@ -84,14 +85,12 @@ class PieceIndex:
         if rows[0][0] == self._last_deletion + 1:
             gone = np.array([piece_id for _, piece_id in rows], dtype=np.int64)
             gone = gone[gone <= self._last_piece]  # the others came and went unseen
-            self._dead = np.concatenate([self._dead, gone])
         else:
             kept = connection.execute("SELECT piece_id FROM pieces").fetchall()
             ids = np.array([piece_id for (piece_id,) in kept], dtype=np.int64)
-            self._dead = np.setdiff1d(self._index.ids(), ids)
-        if len(self._dead) > _MOST_DEAD:
-            self._index.remove(self._dead)
-            self._dead = self._dead[:0]
+            gone = np.setdiff1d(self._index.ids(), ids)
+        if len(gone):
+            self._index.remove(gone)
         self._last_deletion = rows[-1][0]
 
     def _add_new(self, connection: sqlite3.Connection) -> None:
@@ -100,21 +99,30 @@ class PieceIndex:
             (self._last_piece,),
         )
         while rows := cursor.fetchmany(_ROWS_PER_FETCH):
-            if any(len(blob) != 4 * self._dimension for _, blob in rows):
-                raise StoreError(
-                    f"{self._name} is damaged (a vector has a wrong length). It is left as it is; "
-                    "restore it from a copy."
-                )
-            vectors = np.frombuffer(b"".join(blob for _, blob in rows), dtype="<f4")
+            vectors = self._decoded([blob for _, blob in rows])
             ids = np.array([piece_id for piece_id, _ in rows], dtype=np.int64)
-            self._index.add(ids, vectors.reshape(len(rows), self._dimension))
+            self._index.add(ids, vectors)
             self._last_piece = int(ids[-1])
 
-    def nearest(self, query: Vectors, count: int) -> tuple[Ids, Vectors]:
-        """See `vector_index.nearest`."""
-        ids, scores = nearest(self._index, query, count + len(self._dead))
-        is_live = ~np.isin(ids, self._dead)
-        return ids[is_live][:count], scores[is_live][:count]
+    def _stored_vectors(self, ids: Ids) -> Vectors:
+        """(n, dimension) vectors of stored pieces, for an index that does not hold them."""
+        assert self._connection is not None  # nothing is asked before the first synchronize
+        rows = self._connection.execute(_VECTORS_BY_ID, (json.dumps(ids.tolist()),)).fetchall()
+        blobs = dict(rows)
+        return self._decoded([blobs[piece_id] for piece_id in ids.tolist()])
+
+    def _decoded(self, blobs: Sequence[bytes]) -> Vectors:
+        if any(len(blob) != 4 * self._dimension for blob in blobs):
+            raise StoreError(
+                f"{self._name} is damaged (a vector has a wrong length). It is left as it is; "
+                "restore it from a copy."
+            )
+        vectors = np.frombuffer(b"".join(blobs), dtype="<f4")
+        return vectors.reshape(len(blobs), self._dimension).astype(np.float32, copy=False)
+
+    def nearest(self, queries: Vectors, count: int) -> list[tuple[Ids, Vectors]]:
+        """See `vector_index.nearest_many`."""
+        return nearest_many(self._index, queries, count)
 
     def best_scores(
         self, query: Vectors, pieces: Sequence[Sequence[int]]

@@ -1,0 +1,148 @@
+"""An index that is exact while it is small, and approximate, if that was chosen, when it has grown.
+
+Nothing is lost on the way: the new index is filled from the old one before it takes its place.
+Below half the size at which it changed it becomes exact again, and IVF's clusters are made again
+when twice as much was added as there was when they were made.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from memrl.memory.faiss_index import FaissIndex, import_faiss
+from memrl.memory.index_device import GpuFaissIndex, exact_index, resolve_device
+from memrl.memory.index_kinds import (
+    HnswIndex,
+    IvfIndex,
+    IvfPqIndex,
+    VectorsOf,
+    in_parts,
+    sample_size,
+)
+from memrl.memory.index_options import (
+    ApproximateKind,
+    IndexOptions,
+    VectorIndexError,
+    approximate_kind,
+    grows_at,
+)
+from memrl.memory.vector_index import Ids, VectorIndex, Vectors
+
+_SAMPLE_SEED = 1234
+_LONG_BUILD = 50_000  # vectors from which a build takes more than a few seconds
+
+
+class GrowingIndex:
+    """A `VectorIndex` by `IndexOptions`.
+
+    Args:
+        dimension: of the vectors.
+        options: what searches, and from which size on.
+        vectors_of: reads vectors by id; ivf_pq needs it, because its codes are not vectors.
+
+    Raises:
+        VectorIndexError: if what the options ask for is not there, or `vectors_of` is missing.
+    """
+
+    def __init__(
+        self, dimension: int, options: IndexOptions, vectors_of: VectorsOf | None = None
+    ) -> None:
+        self.dimension, self.options = dimension, options
+        self.device = resolve_device(options)
+        self._vectors_of = vectors_of
+        self._approximate = approximate_kind(options, self.device)
+        if self._approximate is not None:
+            import_faiss()
+        if options.kind == "ivf_pq" and vectors_of is None:
+            raise VectorIndexError(
+                "An ivf_pq index holds codes, not vectors: give it vectors_of, which reads them."
+            )
+        self._index: VectorIndex = exact_index(dimension, options)
+        self._is_exact = True
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def kind(self) -> ApproximateKind | None:
+        """The approximate kind that searches now; None while the search is exact."""
+        return None if self._is_exact else self._approximate
+
+    def ids(self) -> Ids:
+        """See `VectorIndex`."""
+        return self._index.ids()
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        """See `VectorIndex`; `settle` when all is added that there is to add."""
+        self._index.add(ids, vectors)
+
+    def remove(self, ids: Ids) -> None:
+        """See `VectorIndex`."""
+        self._index.remove(ids)
+
+    def propose(self, queries: Vectors, count: int) -> tuple[Ids, Vectors]:
+        """See `VectorIndex`."""
+        return self._index.propose(queries, count)
+
+    def vectors(self, ids: Ids) -> Vectors:
+        """See `VectorIndex`."""
+        return self._index.vectors(ids)
+
+    # ------------------------------------------------------------------ growing
+
+    def settle(self) -> None:
+        """Become what an index of this size is; of many vectors this takes minutes.
+
+        Raises:
+            VectorIndexError: if there are too few vectors for the lists that were asked for. The
+                index is as it was.
+        """
+        if self._approximate is None:
+            return
+        size, limit = len(self), grows_at(self.options)
+        if self._is_exact:
+            if size >= limit:
+                self._rebuild(self._approximate)
+        elif size < limit // 2:
+            self._rebuild(None)
+        elif isinstance(self.base, IvfIndex) and self.base.is_outgrown:
+            self._rebuild(self._approximate)
+
+    @property
+    def base(self) -> VectorIndex:
+        """What holds the vectors now, on the CPU unless torch does."""
+        return self._index.base if isinstance(self._index, GpuFaissIndex) else self._index
+
+    def replace_base(self, base: VectorIndex, is_exact: bool) -> None:
+        """Hold what `base` holds, and search with it."""
+        on_gpu = isinstance(base, FaissIndex) and self.device == "cuda"
+        self._index = GpuFaissIndex(base) if on_gpu else base  # type: ignore[arg-type]
+        self._is_exact = is_exact
+
+    def _rebuild(self, kind: ApproximateKind | None) -> None:
+        ids = np.sort(self._index.ids())
+        is_long = len(ids) >= _LONG_BUILD and kind is not None
+        console = Console(stderr=True)
+        if is_long:
+            console.print(f"Making the {kind} index of {len(ids):,} vectors ...", style="dim")
+        new = exact_index(self.dimension, self.options) if kind is None else self._empty(kind, ids)
+        for some in track(in_parts(ids), "Adding", console=console, disable=not is_long):
+            new.add(some, self._index.vectors(some))
+        if kind is None:
+            self._index, self._is_exact = new, True
+        else:
+            self.replace_base(new, is_exact=False)
+
+    def _empty(self, kind: ApproximateKind, ids: Ids) -> FaissIndex:
+        """An index of the kind, trained where that is needed."""
+        if kind == "hnsw":
+            return HnswIndex(self.dimension, self.options)
+        rng = np.random.default_rng(_SAMPLE_SEED)
+        chosen = rng.choice(ids, sample_size(self.options, len(ids)), replace=False)
+        sample = np.concatenate([self._index.vectors(some) for some in in_parts(np.sort(chosen))])
+        if kind == "ivf":
+            return IvfIndex(self.dimension, self.options, sample, len(ids))
+        assert self._vectors_of is not None  # checked when this was made
+        return IvfPqIndex(self.dimension, self.options, sample, len(ids), self._vectors_of)
