@@ -29,6 +29,7 @@ from memrl.memory.archival_rows import (
     num_entries,
     pieces_of_page,
 )
+from memrl.memory.checked_index import NORM_TOLERANCE
 from memrl.memory.chunks import split_text
 from memrl.memory.database import Database, Store, StoreError
 from memrl.memory.embedders import Embedder
@@ -43,7 +44,6 @@ DEFAULT_PIECE_TOKENS = 300
 """Size of a piece in MemGPT; all-MiniLM-L6-v2 itself reads only the first 256 tokens of one."""
 
 _ENTRIES_PER_BATCH = 256
-_NORM_TOLERANCE = 1e-3
 
 
 class ArchivalStore(Store):
@@ -285,7 +285,7 @@ class ArchivalStore(Store):
                 f"each of {len(texts)} texts; {self._embedder.name} gave {vectors.shape}."
             )
         # Negated, so that NaN is unfit as well.
-        if not (np.abs(np.linalg.norm(vectors, axis=1) - 1.0) <= _NORM_TOLERANCE).all():
+        if not (np.abs(np.linalg.norm(vectors, axis=1) - 1.0) <= NORM_TOLERANCE).all():
             raise StoreError(
                 f"{self._database.name} needs vectors of length 1, finite; {self._embedder.name} "
                 "gave others: normalise them in the embedder."

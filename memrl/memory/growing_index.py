@@ -42,6 +42,9 @@ class GrowingIndex:
         options: what searches, and from which size on.
         vectors_of: reads vectors by id; ivf_pq needs it, because its codes are not vectors.
 
+    Attributes:
+        device: that it searches on. approximate: the kind that it grows into; None for none.
+
     Raises:
         VectorIndexError: if what the options ask for is not there, or `vectors_of` is missing.
     """
@@ -52,8 +55,8 @@ class GrowingIndex:
         self.dimension, self.options = dimension, options
         self.device = resolve_device(options)
         self._vectors_of = vectors_of
-        self._approximate = approximate_kind(options, self.device)
-        if self._approximate is not None:
+        self.approximate = approximate_kind(options, self.device)
+        if self.approximate is not None:
             import_faiss()
         if options.kind == "ivf_pq" and vectors_of is None:
             raise VectorIndexError(
@@ -68,7 +71,7 @@ class GrowingIndex:
     @property
     def kind(self) -> ApproximateKind | None:
         """The approximate kind that searches now; None while the search is exact."""
-        return None if self._is_exact else self._approximate
+        return None if self._is_exact else self.approximate
 
     def ids(self) -> Ids:
         """See `VectorIndex`."""
@@ -99,27 +102,26 @@ class GrowingIndex:
             VectorIndexError: if there are too few vectors for the lists that were asked for. The
                 index is as it was.
         """
-        if self._approximate is None:
+        if self.approximate is None:
             return
         size, limit = len(self), grows_at(self.options)
         if self._is_exact:
             if size >= limit:
-                self._rebuild(self._approximate)
+                self._rebuild(self.approximate)
         elif size < limit // 2:
             self._rebuild(None)
         elif isinstance(self.base, IvfIndex) and self.base.is_outgrown:
-            self._rebuild(self._approximate)
+            self._rebuild(self.approximate)
 
     @property
     def base(self) -> VectorIndex:
         """What holds the vectors now, on the CPU unless torch does."""
         return self._index.base if isinstance(self._index, GpuFaissIndex) else self._index
 
-    def replace_base(self, base: VectorIndex, is_exact: bool) -> None:
-        """Hold what `base` holds, and search with it."""
-        on_gpu = isinstance(base, FaissIndex) and self.device == "cuda"
-        self._index = GpuFaissIndex(base) if on_gpu else base  # type: ignore[arg-type]
-        self._is_exact = is_exact
+    def replace_base(self, base: FaissIndex) -> None:
+        """Hold what this approximate index holds, and search with it."""
+        self._index = GpuFaissIndex(base) if self.device == "cuda" else base
+        self._is_exact = False
 
     def _rebuild(self, kind: ApproximateKind | None) -> None:
         ids = np.sort(self._index.ids())
@@ -127,22 +129,30 @@ class GrowingIndex:
         console = Console(stderr=True)
         if is_long:
             console.print(f"Making the {kind} index of {len(ids):,} vectors ...", style="dim")
-        new = exact_index(self.dimension, self.options) if kind is None else self._empty(kind, ids)
+        if kind is None:
+            new, base = exact_index(self.dimension, self.options), None
+        else:
+            new = base = self.empty_base(kind, len(ids))
+        if isinstance(base, IvfIndex):
+            base.train(self._sample(ids))
         for some in track(in_parts(ids), "Adding", console=console, disable=not is_long):
             new.add(some, self._index.vectors(some))
-        if kind is None:
+        if base is None:
             self._index, self._is_exact = new, True
         else:
-            self.replace_base(new, is_exact=False)
+            self.replace_base(base)
 
-    def _empty(self, kind: ApproximateKind, ids: Ids) -> FaissIndex:
-        """An index of the kind, trained where that is needed."""
-        if kind == "hnsw":
-            return HnswIndex(self.dimension, self.options)
+    def _sample(self, ids: Ids) -> Vectors:
+        """The vectors that clusters are made from."""
         rng = np.random.default_rng(_SAMPLE_SEED)
         chosen = rng.choice(ids, sample_size(self.options, len(ids)), replace=False)
-        sample = np.concatenate([self._index.vectors(some) for some in in_parts(np.sort(chosen))])
+        return np.concatenate([self._index.vectors(some) for some in in_parts(np.sort(chosen))])
+
+    def empty_base(self, kind: ApproximateKind, size: int) -> FaissIndex:
+        """An index of the kind on the CPU, untrained, for `size` vectors."""
+        if kind == "hnsw":
+            return HnswIndex(self.dimension, self.options)
         if kind == "ivf":
-            return IvfIndex(self.dimension, self.options, sample, len(ids))
+            return IvfIndex(self.dimension, self.options, size)
         assert self._vectors_of is not None  # checked when this was made
-        return IvfPqIndex(self.dimension, self.options, sample, len(ids), self._vectors_of)
+        return IvfPqIndex(self.dimension, self.options, size, self._vectors_of)

@@ -21,7 +21,6 @@ VectorsOf: TypeAlias = Callable[[Ids], Vectors]
 
 MIN_VECTORS_PER_LIST = 10
 _LEAST_PER_LIST = 40  # where the number of lists is not given
-_LEAST_FOR_CODES = 256  # the values that a byte of a code has
 _MAX_VECTORS_PER_LIST = 64  # of the sample that clusters are made from
 _SEED = 1234
 _VECTORS_PER_ADD = 16_384
@@ -81,24 +80,37 @@ class HnswIndex(FaissIndex):
 class IvfIndex(FaissIndex):
     """Vectors in clusters, of which those nearest to a query are scanned.
 
-    Args:
-        sample: (n, dimension) vectors that the clusters are made from.
-        size: vectors that it is made for; from twice as many on it `is_outgrown`.
+    It takes vectors once it was trained.
 
-    Raises:
-        VectorIndexError: if the sample is too small for its clusters.
+    Args:
+        dimension, options: see `GrowingIndex`.
+        size: vectors that it is made for.
     """
 
-    def __init__(self, dimension: int, options: IndexOptions, sample: Vectors, size: int) -> None:
+    _least_sample = 1
+
+    def __init__(self, dimension: int, options: IndexOptions, size: int) -> None:
         self._options = options
         self.trained_size, self.num_added = size, 0
         self._num_lists = num_lists(options, size)
-        check_sample(len(sample), MIN_VECTORS_PER_LIST * self._num_lists)
         super().__init__(dimension)
         self.inner.cp.spherical = True
         self.inner.cp.seed = _SEED
         self.inner.cp.min_points_per_centroid = 1
         self.inner.cp.max_points_per_centroid = _MAX_VECTORS_PER_LIST
+
+    def train(self, sample: Vectors) -> None:
+        """Make the clusters, and what else there is to make, from (n, dimension) vectors.
+
+        Raises:
+            VectorIndexError: if these are too few.
+        """
+        least = max(self._least_sample, MIN_VECTORS_PER_LIST * self._num_lists)
+        if len(sample) < least:
+            raise VectorIndexError(
+                f"Training this IVF index takes {least:,} vectors or more, and there are "
+                f"{len(sample):,}: add vectors first, raise grow_at, or set fewer lists."
+            )
         self.inner.train(np.ascontiguousarray(sample))
 
     def _made(self) -> Any:
@@ -161,26 +173,25 @@ class IvfPqIndex(IvfIndex):
     """IVF of product codes; the vectors of the best codes are read and compared.
 
     Args:
-        sample, size: see `IvfIndex`.
+        dimension, options, size: see `IvfIndex`.
         vectors_of: reads vectors by id, which this index does not hold.
+
+    Raises:
+        VectorIndexError: if the codes do not divide the dimension.
     """
 
+    _least_sample = 256  # the values that a byte of a code has
+
     def __init__(
-        self,
-        dimension: int,
-        options: IndexOptions,
-        sample: Vectors,
-        size: int,
-        vectors_of: VectorsOf,
+        self, dimension: int, options: IndexOptions, size: int, vectors_of: VectorsOf
     ) -> None:
         if dimension % options.code_bytes:
             raise VectorIndexError(
                 f"An ivf_pq index of {options.code_bytes} bytes a code cannot hold vectors of "
                 f"{dimension} dimensions: choose code_bytes that divides {dimension}."
             )
-        check_sample(len(sample), _LEAST_FOR_CODES)
         self._vectors_of = vectors_of
-        super().__init__(dimension, options, sample, size)
+        super().__init__(dimension, options, size)
 
     def _made(self) -> Any:
         faiss = self.faiss
@@ -227,19 +238,6 @@ def num_lists(options: IndexOptions, size: int) -> int:
 def sample_size(options: IndexOptions, size: int) -> int:
     """Vectors to make clusters and codes from, `size` at most."""
     return min(size, max(num_lists(options, size), 256) * _MAX_VECTORS_PER_LIST)
-
-
-def check_sample(count: int, least: int) -> None:
-    """Refuse to make clusters or codes from too few vectors.
-
-    Raises:
-        VectorIndexError: if there are fewer than `least`.
-    """
-    if count < least:
-        raise VectorIndexError(
-            f"Training this IVF index takes {least:,} vectors or more, and there are {count:,}: "
-            "add vectors first, raise grow_at, or set fewer lists."
-        )
 
 
 def in_parts(ids: Ids) -> list[Ids]:
