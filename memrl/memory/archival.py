@@ -10,6 +10,7 @@ by another one, so index and text always agree.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from memrl.errors import MemrlError
 from memrl.memory.archival_rows import (
     ARCHIVAL_FORMAT,
     NewEntry,
@@ -40,6 +42,7 @@ from memrl.memory.tokens import TokenCounter, count_tokens
 
 __all__ = ["ArchivalStore", "NewEntry"]
 
+INDEX_SUFFIX = ".index"
 DEFAULT_PIECE_TOKENS = 300
 """Size of a piece in MemGPT; all-MiniLM-L6-v2 itself reads only the first 256 tokens of one."""
 
@@ -62,6 +65,7 @@ class ArchivalStore(Store):
         ValueError: if `capacity` is negative or `piece_tokens` below 1.
         StoreError: if the store's vectors are of another model or dimension; see also
             `memrl.memory.database`.
+        VectorIndexError: if the index needs FAISS or a GPU and there is none.
     """
 
     def __init__(
@@ -84,19 +88,23 @@ class ArchivalStore(Store):
         self._piece_tokens = piece_tokens
         self._count_tokens = count_tokens
         self._dimension = embedder.dimension
-        super().__init__(
-            Database(
-                Path(path) if path is not None else None,
-                ARCHIVAL_FORMAT,
-                meta={"embedder": embedder.name, "dimension": self._dimension},
-                read_only=read_only,
-            )
+        database = Database(
+            Path(path) if path is not None else None,
+            ARCHIVAL_FORMAT,
+            meta={"embedder": embedder.name, "dimension": self._dimension},
+            read_only=read_only,
         )
+        super().__init__(database)
         try:
             self._check_embedder()
-            self._index = PieceIndex(self._dimension, as_options(index), self._database.name)
+            self._index = PieceIndex(
+                self._dimension,
+                as_options(index),
+                database.name,
+                Path(f"{path}{INDEX_SUFFIX}") if path is not None else None,
+            )
         except BaseException:
-            self.close()
+            database.close()
             raise
 
     def __len__(self) -> int:
@@ -118,6 +126,34 @@ class ArchivalStore(Store):
                 "SELECT page_id FROM entries WHERE page_id IS NOT NULL ORDER BY entry_id"
             ).fetchall()
         return [page_id for (page_id,) in rows]
+
+    def close(self) -> None:
+        """See `Closing`; an approximate index of which a tenth is new is saved first."""
+        if not self.read_only and not self._database.is_closed and self._index.is_worth_saving:
+            try:
+                self.save_index()
+            except (MemrlError, OSError) as error:
+                # The index is only a copy, and can be made again.
+                warnings.warn(
+                    f"The index of {self._database.name} was not saved ({error}): the next search "
+                    "after opening makes it again.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        super().close()
+
+    def save_index(self) -> None:
+        """Write the index to `<path>.index`, from which the next opening reads it.
+
+        An exact index is made from the rows as fast, and is never read from a file.
+
+        Raises:
+            StoreError: if the store is in memory or cannot be written.
+            OSError: if the file cannot be written.
+        """
+        with self._database.writing() as connection:
+            self._index.synchronize(connection)
+            self._index.write_file(connection)
 
     # ------------------------------------------------------------------ writing
 
@@ -158,7 +194,7 @@ class ArchivalStore(Store):
                     split_text(entry.text, self._piece_tokens, self._count_tokens)
                     for entry in batch
                 ]
-                vectors = iter(self._embed([piece for some in pieces for piece in some]))
+                vectors = iter(self.embed([piece for some in pieces for piece in some]))
                 for entry, texts in zip(batch, pieces, strict=True):
                     rows = [(piece, next(vectors).tobytes()) for piece in texts]
                     entry_ids.append(insert_entry(connection, entry, rows))
@@ -216,7 +252,7 @@ class ArchivalStore(Store):
         """What `search` finds for each of n queries, embedded and searched in one batch."""
         check_page(page, page_size)
         asked = [query for query in queries if query.strip()]
-        found = iter(self.search_vectors(self._embed(asked), page, page_size) if asked else ())
+        found = iter(self.search_vectors(self.embed(asked), page, page_size) if asked else ())
         nothing = SearchPage((), total=0, page=page, page_size=page_size)
         return [next(found) if query.strip() else nothing for query in queries]
 
@@ -257,7 +293,7 @@ class ArchivalStore(Store):
         Raises:
             KeyError: if a page is not archived.
         """
-        [vector] = self._embed([query])
+        [vector] = self.embed([query])
         with self._database.reading() as connection:
             self._index.synchronize(connection)
             pieces = [pieces_of_page(connection, page_id) for page_id in page_ids]
@@ -274,8 +310,17 @@ class ArchivalStore(Store):
                 "that it was made with, or store its texts in a new one."
             )
 
-    def _embed(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        """Embed n texts as (n, dimension) rows that are known to be finite unit vectors."""
+    @property
+    def embedder_name(self) -> str:
+        """See `Embedder.name`."""
+        return self._embedder.name
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed n texts as (n, dimension) rows that are known to be finite unit vectors.
+
+        Raises:
+            StoreError: if the embedder's vectors are others.
+        """
         # A tokenizer takes no lone surrogates; texts without any pass through unchanged.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         vectors = np.ascontiguousarray(self._embedder.embed(clean), dtype="<f4")

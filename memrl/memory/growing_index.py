@@ -95,23 +95,31 @@ class GrowingIndex:
 
     # ------------------------------------------------------------------ growing
 
-    def settle(self) -> None:
+    def settle(self) -> bool:
         """Become what an index of this size is; of many vectors this takes minutes.
+
+        Returns:
+            Whether it was made anew.
 
         Raises:
             VectorIndexError: if there are too few vectors for the lists that were asked for. The
                 index is as it was.
         """
         if self.approximate is None:
-            return
+            return False
         size, limit = len(self), grows_at(self.options)
+        base = self.base
         if self._is_exact:
-            if size >= limit:
-                self._rebuild(self.approximate)
+            if size < limit:
+                return False
+            self._rebuild(self.approximate)
         elif size < limit // 2:
             self._rebuild(None)
-        elif isinstance(self.base, IvfIndex) and self.base.is_outgrown:
+        elif isinstance(base, IvfIndex) and base.is_outgrown:
             self._rebuild(self.approximate)
+        else:
+            return False
+        return True
 
     @property
     def base(self) -> VectorIndex:

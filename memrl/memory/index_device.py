@@ -46,8 +46,8 @@ def resolve_device(options: IndexOptions) -> Literal["cpu", "cuda"]:
         return "cpu"
     if options.kind in ("hnsw", "ivf_pq"):
         raise VectorIndexError(
-            f"A {options.kind} index searches on a CPU only: set device to cpu, or choose the kind "
-            "flat, torch or ivf."
+            f"An index of kind {options.kind} searches on a CPU only: set device to cpu, or choose "
+            "the kind flat, torch or ivf."
         )
     needed = "PyTorch" if options.kind == "torch" else "FAISS (extra gpu)"
     raise VectorIndexError(
@@ -121,10 +121,13 @@ class GpuFaissIndex:
         """See `VectorIndex`."""
         num_dead = len(self.base.dead)
         self.base.add(ids, vectors)
-        if self._copy is not None and len(self.base.dead) == num_dead:
-            self._copy.add_with_ids(np.ascontiguousarray(vectors), ids)
-        else:
+        if self._copy is None or len(self.base.dead) != num_dead:
             self._copy = None
+            return
+        try:
+            self._copy.add_with_ids(np.ascontiguousarray(vectors), ids)
+        except RuntimeError:
+            self._copy = None  # the next search copies anew, and says what is missing
 
     def remove(self, ids: Ids) -> None:
         """See `VectorIndex`."""
