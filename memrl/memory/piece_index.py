@@ -165,7 +165,7 @@ class PieceIndex:
             raise StoreError(f"{self._name} has no file, and neither has its index: give a path.")
         token = secrets.token_hex(16)
         connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (_TOKEN_KEY, token))
-        stamp = {
+        stamp: dict[str, str | int] = {
             "token": token,
             "last_piece": self._last_piece,
             "last_deletion": self._last_deletion,

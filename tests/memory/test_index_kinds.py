@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from vector_fixtures import DIMENSION, Rows, clustered
 
-from memrl.memory import index_options
 from memrl.memory.growing_index import GrowingIndex
 from memrl.memory.index_options import (
     ApproximateKind,
@@ -187,7 +186,7 @@ def test_auto_is_exact_below_its_size_and_without_faiss() -> None:
         approximate_kind(IndexOptions(kind=kind), "cpu") is None
         for kind in ("flat", "faiss", "torch")
     )
-    with mock.patch.object(index_options.importlib.util, "find_spec", return_value=None):
+    with mock.patch.object(importlib.util, "find_spec", return_value=None):
         assert approximate_kind(auto, "cpu") is None
         with pytest.raises(VectorIndexError, match="needs FAISS"):
             GrowingIndex(4, IndexOptions(kind="hnsw"))
