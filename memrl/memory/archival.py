@@ -10,6 +10,7 @@ by another one, so index and text always agree.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
@@ -18,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from memrl.errors import MemrlError
 from memrl.memory.archival_rows import (
     ARCHIVAL_FORMAT,
     NewEntry,
@@ -29,21 +31,22 @@ from memrl.memory.archival_rows import (
     num_entries,
     pieces_of_page,
 )
+from memrl.memory.checked_index import NORM_TOLERANCE
 from memrl.memory.chunks import split_text
 from memrl.memory.database import Database, Store, StoreError
 from memrl.memory.embedders import Embedder
+from memrl.memory.index_options import IndexKind, IndexOptions, as_options
 from memrl.memory.piece_index import PieceIndex
 from memrl.memory.results import DEFAULT_PAGE_SIZE, SearchPage, check_page
 from memrl.memory.tokens import TokenCounter, count_tokens
-from memrl.memory.vector_index import IndexKind
 
 __all__ = ["ArchivalStore", "NewEntry"]
 
+INDEX_SUFFIX = ".index"
 DEFAULT_PIECE_TOKENS = 300
 """Size of a piece in MemGPT; all-MiniLM-L6-v2 itself reads only the first 256 tokens of one."""
 
 _ENTRIES_PER_BATCH = 256
-_NORM_TOLERANCE = 1e-3
 
 
 class ArchivalStore(Store):
@@ -54,13 +57,15 @@ class ArchivalStore(Store):
         embedder: turns pieces and queries into vectors; always the one that the store began with.
         capacity: most entries; a full archive drops the one that was stored first. None: no limit.
         piece_tokens: longest piece. count_tokens: counts them.
-        index: what searches; both kinds give the same results.
+        index: what searches, a kind or all options; exact unless they say otherwise, or "auto" has
+            `AUTO_EXACT_BELOW` pieces to search.
         read_only: open an existing file beside its writer, and see what that one changes.
 
     Raises:
         ValueError: if `capacity` is negative or `piece_tokens` below 1.
         StoreError: if the store's vectors are of another model or dimension; see also
             `memrl.memory.database`.
+        VectorIndexError: if the index needs FAISS or a GPU and there is none.
     """
 
     def __init__(
@@ -71,7 +76,7 @@ class ArchivalStore(Store):
         capacity: int | None = None,
         piece_tokens: int = DEFAULT_PIECE_TOKENS,
         count_tokens: TokenCounter = count_tokens,
-        index: IndexKind = "auto",
+        index: IndexKind | IndexOptions = "auto",
         read_only: bool = False,
     ) -> None:
         if capacity is not None and capacity < 0:
@@ -83,19 +88,23 @@ class ArchivalStore(Store):
         self._piece_tokens = piece_tokens
         self._count_tokens = count_tokens
         self._dimension = embedder.dimension
-        super().__init__(
-            Database(
-                Path(path) if path is not None else None,
-                ARCHIVAL_FORMAT,
-                meta={"embedder": embedder.name, "dimension": self._dimension},
-                read_only=read_only,
-            )
+        database = Database(
+            Path(path) if path is not None else None,
+            ARCHIVAL_FORMAT,
+            meta={"embedder": embedder.name, "dimension": self._dimension},
+            read_only=read_only,
         )
+        super().__init__(database)
         try:
             self._check_embedder()
-            self._index = PieceIndex(self._dimension, index, self._database.name)
+            self._index = PieceIndex(
+                self._dimension,
+                as_options(index),
+                database.name,
+                Path(f"{path}{INDEX_SUFFIX}") if path is not None else None,
+            )
         except BaseException:
-            self.close()
+            database.close()
             raise
 
     def __len__(self) -> int:
@@ -117,6 +126,34 @@ class ArchivalStore(Store):
                 "SELECT page_id FROM entries WHERE page_id IS NOT NULL ORDER BY entry_id"
             ).fetchall()
         return [page_id for (page_id,) in rows]
+
+    def close(self) -> None:
+        """See `Closing`; an approximate index of which a tenth is new is saved first."""
+        if not self.read_only and not self._database.is_closed and self._index.is_worth_saving:
+            try:
+                self.save_index()
+            except (MemrlError, OSError) as error:
+                # The index is only a copy, and can be made again.
+                warnings.warn(
+                    f"The index of {self._database.name} was not saved ({error}): the next search "
+                    "after opening makes it again.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        super().close()
+
+    def save_index(self) -> None:
+        """Write the index to `<path>.index`, from which the next opening reads it.
+
+        An exact index is made from the rows as fast, and is never read from a file.
+
+        Raises:
+            StoreError: if the store is in memory or cannot be written.
+            OSError: if the file cannot be written.
+        """
+        with self._database.writing() as connection:
+            self._index.synchronize(connection)
+            self._index.write_file(connection)
 
     # ------------------------------------------------------------------ writing
 
@@ -157,7 +194,7 @@ class ArchivalStore(Store):
                     split_text(entry.text, self._piece_tokens, self._count_tokens)
                     for entry in batch
                 ]
-                vectors = iter(self._embed([piece for some in pieces for piece in some]))
+                vectors = iter(self.embed([piece for some in pieces for piece in some]))
                 for entry, texts in zip(batch, pieces, strict=True):
                     rows = [(piece, next(vectors).tobytes()) for piece in texts]
                     entry_ids.append(insert_entry(connection, entry, rows))
@@ -206,15 +243,42 @@ class ArchivalStore(Store):
         check_page(page, page_size)
         if not query.strip():
             return SearchPage((), total=0, page=page, page_size=page_size)
-        [vector] = self._embed([query])
+        [result] = self.search_many([query], page, page_size)
+        return result
+
+    def search_many(
+        self, queries: Sequence[str], page: int = 0, page_size: int = DEFAULT_PAGE_SIZE
+    ) -> list[SearchPage]:
+        """What `search` finds for each of n queries, embedded and searched in one batch."""
+        check_page(page, page_size)
+        asked = [query for query in queries if query.strip()]
+        found = iter(self.search_vectors(self.embed(asked), page, page_size) if asked else ())
+        nothing = SearchPage((), total=0, page=page, page_size=page_size)
+        return [next(found) if query.strip() else nothing for query in queries]
+
+    def search_vectors(
+        self, vectors: npt.NDArray[np.float32], page: int, page_size: int
+    ) -> list[SearchPage]:
+        """What `search` finds for (n, dimension) unit vectors, those of the queries."""
+        check_page(page, page_size)
         with self._database.reading() as connection:
             self._index.synchronize(connection)
             first, total = page * page_size, len(self._index)
             if first >= total:
-                return SearchPage((), total=total, page=page, page_size=page_size)
-            found, cosines = self._index.nearest(vector, min(first + page_size, total))
-            wanted = dict(zip(found[first:].tolist(), cosines[first:].tolist(), strict=True))
-            return SearchPage(hits_of(connection, wanted), total, page, page_size)
+                return [SearchPage((), total, page, page_size)] * len(vectors)
+            found = self._index.nearest(vectors, min(first + page_size, total))
+            return [
+                SearchPage(
+                    hits_of(
+                        connection,
+                        dict(zip(ids[first:].tolist(), cosines[first:].tolist(), strict=True)),
+                    ),
+                    total,
+                    page,
+                    page_size,
+                )
+                for ids, cosines in found
+            ]
 
     def scores(self, query: str, page_ids: Sequence[int]) -> npt.NDArray[np.float32]:
         """Cosines of some pages with the query, for each the best of its pieces.
@@ -229,11 +293,11 @@ class ArchivalStore(Store):
         Raises:
             KeyError: if a page is not archived.
         """
-        [vector] = self._embed([query])
+        [vector] = self.embed([query])
         with self._database.reading() as connection:
             self._index.synchronize(connection)
             pieces = [pieces_of_page(connection, page_id) for page_id in page_ids]
-        return self._index.best_scores(vector, pieces)
+            return self._index.best_scores(vector, pieces)
 
     # ------------------------------------------------------------------ vectors
 
@@ -246,8 +310,17 @@ class ArchivalStore(Store):
                 "that it was made with, or store its texts in a new one."
             )
 
-    def _embed(self, texts: list[str]) -> npt.NDArray[np.float32]:
-        """Embed n texts as (n, dimension) rows that are known to be finite unit vectors."""
+    @property
+    def embedder_name(self) -> str:
+        """See `Embedder.name`."""
+        return self._embedder.name
+
+    def embed(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Embed n texts as (n, dimension) rows that are known to be finite unit vectors.
+
+        Raises:
+            StoreError: if the embedder's vectors are others.
+        """
         # A tokenizer takes no lone surrogates; texts without any pass through unchanged.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
         vectors = np.ascontiguousarray(self._embedder.embed(clean), dtype="<f4")
@@ -257,7 +330,7 @@ class ArchivalStore(Store):
                 f"each of {len(texts)} texts; {self._embedder.name} gave {vectors.shape}."
             )
         # Negated, so that NaN is unfit as well.
-        if not (np.abs(np.linalg.norm(vectors, axis=1) - 1.0) <= _NORM_TOLERANCE).all():
+        if not (np.abs(np.linalg.norm(vectors, axis=1) - 1.0) <= NORM_TOLERANCE).all():
             raise StoreError(
                 f"{self._database.name} needs vectors of length 1, finite; {self._embedder.name} "
                 "gave others: normalise them in the embedder."

@@ -59,7 +59,7 @@ class Database:
         read_only: open an existing file beside its writer. Nothing can be written then.
 
     Attributes:
-        meta: name -> value, as stored.
+        meta: name -> value, as stored. is_closed: whether it was closed.
 
     Raises:
         StoreError: if another writer has the store open, or the file is not a whole store of this
@@ -78,7 +78,7 @@ class Database:
         self.read_only = read_only
         self._format = store_format
         self._resources = contextlib.ExitStack()
-        self._is_closed = False
+        self.is_closed = False
         with contextlib.ExitStack() as opening:
             opening.callback(self.close)
             try:
@@ -95,7 +95,7 @@ class Database:
     def close(self) -> None:
         """Release the file and the right to write; closing twice is harmless."""
         self._resources.close()
-        self._is_closed = True
+        self.is_closed = True
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -122,7 +122,7 @@ class Database:
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[None]:
-        if self._is_closed:
+        if self.is_closed:
             raise StoreError(f"{self.name} is closed: open it again.")
         self.connection.execute(begin)
         try:

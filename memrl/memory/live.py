@@ -20,6 +20,7 @@ from memrl.memory.context_page import Message, Role
 from memrl.memory.database import Closing, StoreError
 from memrl.memory.embedders import Embedder, make_embedder
 from memrl.memory.executor import Executor, Result
+from memrl.memory.index_options import IndexKind, IndexOptions
 from memrl.memory.main_context import MainContext
 from memrl.memory.model_files import DEFAULT_MODEL
 from memrl.memory.queue_manager import Arrival, NewPage, QueueManager, QueueOptions
@@ -111,6 +112,7 @@ def open(
     count: TokenCounter = count_tokens,
     statistics: Bm25Statistics | None = None,
     archival_capacity: int | None = None,
+    index: IndexKind | IndexOptions = "auto",
     functions: Sequence[str] | None = None,
     page_size: int = DEFAULT_PAGE_SIZE,
     clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -132,6 +134,7 @@ def open(
         count: counts tokens; the default is fast and needs no download.
         statistics: frozen BM25 statistics of recall; see `RecallStore`.
         archival_capacity: most entries of archival; None for no limit.
+        index: what searches archival; see `ArchivalStore`.
         functions: names of those that may be called; None for all.
         page_size: hits on a page of results.
         clock: the present time, with a time zone; stamps messages that come without a time, and
@@ -163,6 +166,7 @@ def open(
                 embedder,
                 capacity=archival_capacity,
                 count_tokens=count,
+                index=index,
                 read_only=read_only,
             )
         )

@@ -18,10 +18,11 @@ from memrl.memory.archival import ArchivalStore, NewEntry
 from memrl.memory.chunks import split_text
 from memrl.memory.database import StoreError
 from memrl.memory.embedders import HashingEmbedder
+from memrl.memory.index_options import IndexKind
 from memrl.memory.results import SearchError
 from memrl.memory.scores import quantize_scores
 from memrl.memory.tokens import count_tokens
-from memrl.memory.vector_index import IndexKind, TorchIndex
+from memrl.memory.vector_index import TorchIndex
 
 NOON = datetime(2024, 3, 5, 12, 0, tzinfo=timezone(timedelta(hours=-5)))
 TEXTS = [

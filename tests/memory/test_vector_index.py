@@ -9,19 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memrl.memory.faiss_index import FaissIndex
+from memrl.memory.index_device import exact_index
+from memrl.memory.index_options import IndexKind, IndexOptions
 from memrl.memory.scores import SCORE_SCALE, exact_scores, quantize_scores
-from memrl.memory.vector_index import (
-    FaissIndex,
-    IndexKind,
-    TorchIndex,
-    make_index,
-    nearest,
-)
+from memrl.memory.vector_index import TorchIndex, VectorIndex, nearest
 
 needs_faiss = pytest.mark.skipif(
     importlib.util.find_spec("faiss") is None, reason="FAISS is an extra"
 )
 KINDS: list[object] = [pytest.param("faiss", marks=needs_faiss), "torch"]
+
+
+def make_index(dimension: int, kind: IndexKind = "auto") -> VectorIndex:
+    return exact_index(dimension, IndexOptions(kind=kind))
 
 
 def unit(rng: np.random.Generator, count: int, dimension: int) -> npt.NDArray[np.float32]:
