@@ -36,10 +36,11 @@ class TableSearch:
             names = table.page_names[row + (page or 0)]
         speaker = table.page_speaker[row : row + width]
         named = (speaker >= 0) & ((names >> np.maximum(speaker, 0)) & 1).astype(bool)
-        self._lexical = torch.from_numpy(table.lexical[base : base + width].astype(np.int64))[None]
+        lexical = table.lexical[base : base + width].astype(np.int64)
+        self._is_match = lexical > 0
         self._scores = staging_scores(
             torch.from_numpy(table.dense[base : base + width].astype(np.int64))[None],
-            self._lexical,
+            torch.from_numpy(lexical)[None],
             torch.from_numpy(named)[None],
             torch.from_numpy(available[:width])[None],
             options.staging,
@@ -47,9 +48,9 @@ class TableSearch:
 
     def rank(self, archived: list[int], recall_only: list[int]) -> list[int]:
         """Order all archived pages, and those of recall that match at all; see `Search`."""
-        is_hit = torch.zeros_like(self._scores, dtype=torch.bool)
-        is_hit[0, recall_only] = True
-        is_hit &= self._lexical > 0
-        is_hit[0, archived] = True
-        order, num_hits = rank_pages(self._scores, is_hit)
+        is_hit = np.zeros_like(self._is_match)
+        is_hit[recall_only] = True
+        is_hit &= self._is_match
+        is_hit[archived] = True
+        order, num_hits = rank_pages(self._scores, torch.from_numpy(is_hit)[None])
         return order[0, : int(num_hits)].tolist()

@@ -9,6 +9,7 @@ statuses as a JSON list.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -24,17 +25,17 @@ import safetensors.torch
 import torch
 from small_learners import OPTIONS, maker
 from table_fixtures import small_table
-from tiny_runs import train_module
+from tiny_runs import LOG_EVERY, train_module
 from torch._C._distributed_c10d import TCPStore
 
 from envs.batched import BatchedPaging
-from memrl import distributed
+from memrl import distributed, learning
 from memrl.algos.gain_regression import GainRegression
 from memrl.algos.group_policy_gradient import GroupPolicyGradient
 from memrl.algos.policy_gradient import PolicyGradient
 from memrl.algos.shares import Share
 from memrl.checkpoint import module_tensors
-from memrl.config import LearnerConfig, NetworkConfig, RunConfig
+from memrl.config import LearnerConfig, NetworkConfig, RunConfig, parse_config
 from memrl.distributed import LostRankError, Ranks
 from memrl.errors import MemrlError
 from memrl.launch import joined
@@ -276,6 +277,7 @@ def be_rank(job: Job, rank: int, port: int) -> int:
         "TORCHELASTIC_USE_AGENT_STORE": "True",
     } | job.environment
     distributed._GRACE_S = GRACE_S
+    learning.LOG_EVERY = LOG_EVERY
     if job.fault and job.fault.rank == rank:
         arrange(job.fault)
     if job.job == "learn":
@@ -301,6 +303,10 @@ def main() -> None:
     """Fork the ranks of every job on the input."""
     torch.set_num_threads(1)
     train_module()
+    # What a run imports or makes at its first need: here once instead of in every rank.
+    for name in ("sklearn.linear_model", "torch._dynamo"):
+        importlib.import_module(name)
+    parse_config([])
     for line in sys.stdin:
         job = Job.of(line)
         pids, pipes = [], []

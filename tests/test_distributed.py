@@ -18,11 +18,12 @@ import pytest
 import safetensors.torch
 import torch
 from ranks_nest import Fault, Job
-from tiny_runs import ROOT, episodes_of, json_lines, preset, results_of
+from tiny_runs import ROOT, TINY, episodes_of, json_lines, preset, results_of
 
 from memrl.checkpoint import load_checkpoint
 from memrl.launch import TIMEOUT_VARIABLE
 
+UPDATES = TINY["learner"]["updates_per_round"]
 LONGEST_S = 240  # on a machine that has much else to do
 GRADIENT = [
     *("--algorithm", "group_policy_gradient", "--network.slot_pool", "false"),
@@ -264,7 +265,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
 
 @pytest.mark.parametrize(
     ("rank", "kind", "method", "call"),
-    [(1, "GainRegression", "update", 30), (0, "GroupPolicyGradient", "_losses", 6)],
+    [(1, "GainRegression", "update", UPDATES + 4), (0, "GroupPolicyGradient", "_losses", 6)],
 )
 def test_ctrl_c_in_one_stops_all_with_a_checkpoint(
     tmp_path: Path, nest: Nest, rank: int, kind: Any, method: str, call: int

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from memrl import learning
 from memrl.algos.gain_regression import GainRegression
 from memrl.algos.policy_gradient import PolicyGradient
 
@@ -52,11 +53,12 @@ TINY: dict[str, Any] = {
     "learner": {
         "rounds": 2,
         "episodes_per_round": 3,
-        "updates_per_round": 26,
+        "updates_per_round": 6,
         "batch_size": 16,
     },
     "evaluation": {"top_k": [1], "prior_thresholds": [0.5], "store_offsets": [0.0, 0.05]},
 }
+LOG_EVERY = 5  # instead of the program's own, so that so few updates are logged
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,9 @@ def preset(folder: Path, **values: Any) -> Path:
 def train(folder: Path, *arguments: str) -> Outcome:
     """Run train.py with the tiny preset; run folders are made under `folder / "runs"`."""
     command = ["--config", str(preset(folder)), "--runs_dir", str(folder / "runs"), *arguments]
-    return called(train_module().main, "train.py", *command)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(learning, "LOG_EVERY", LOG_EVERY)
+        return called(train_module().main, "train.py", *command)
 
 
 def called(program: Callable[[], int], *command: str) -> Outcome:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -22,7 +24,7 @@ from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging, LockstepResult, Observation
 from envs.workloads.loading import load_workload
 from envs.workloads.tables import split_tables
-from memrl.actions import ActionLayout, Op
+from memrl.actions import Op
 from memrl.config import parse_config
 from memrl.documents import Document, Episode, Page, PageKind, Query
 from memrl.memory.embedders import HashingEmbedder
@@ -31,7 +33,7 @@ from memrl.options import DEFAULT_REWARD, STAGINGS, PagingOptions, Unit
 from memrl.table import EpisodeTable
 from memrl.table_build import build_table, fit_lexical_statistics
 
-NUM_ENVS = 125
+FULL_LENGTH_EPISODES = 125
 EPISODES_PER_EXAMPLE = 500
 MOST_EVENTS = 20
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,28 +145,25 @@ def paging_options(draw: st.DrawFn) -> PagingOptions:
 def choose(
     player: str,
     rng: np.random.Generator,
-    observation: Observation,
-    row: int,
-    layout: ActionLayout,
+    legal: npt.NDArray[np.bool_],
+    num_retrieved: int,
+    edges: list[int],
 ) -> int:
-    legal = observation["action_mask"][row].numpy()
+    """The action of a player; the actions of operation k are `edges[k]` to `edges[k + 1]`."""
     moves = np.flatnonzero(legal)
     if player == "anything":
-        return int(rng.integers(layout.num_actions))
+        return int(rng.integers(edges[-1]))
     if player == "yield" or len(moves) == 1:
         return int(Op.YIELD)
     if player == "store_and_retrieve":
-        retrieved = observation["slots"][row, :, FEATURES.index("retrieved")].sum()
-        stores = moves[(layout.block(Op.STORE).start <= moves) & (moves < layout.start(Op.SEARCH))]
-        retrieves = moves[moves >= layout.start(Op.RETRIEVE)]
+        stores = moves[(edges[Op.STORE] <= moves) & (moves < edges[Op.STORE + 1])]
+        retrieves = moves[moves >= edges[Op.RETRIEVE]]
         if len(stores):
             return int(stores[0])
-        return int(retrieves[0]) if len(retrieves) and retrieved < 3 else int(Op.YIELD)
+        return int(retrieves[0]) if len(retrieves) and num_retrieved < 3 else int(Op.YIELD)
     # By kind first: there are many more slots to evict or to search than there are other moves.
-    by_kind = [
-        moves[(block.start <= moves) & (moves < block.stop)] for block in map(layout.block, Op)
-    ]
-    kinds = [own for own in by_kind[int(player == "busy") :] if len(own)]
+    places = np.searchsorted(moves, edges[int(player == "busy") :]).tolist()
+    kinds = [moves[start:stop] for start, stop in pairwise(places) if start < stop]
     own = kinds[rng.integers(len(kinds))]
     return int(own[rng.integers(len(own))])
 
@@ -196,14 +195,20 @@ def assert_same_step(expected: LockstepResult, got: LockstepResult, where: str) 
 
 
 def play_side_by_side(
-    table: EpisodeTable, options: PagingOptions, seed: int, num_episodes: int = EPISODES_PER_EXAMPLE
+    table: EpisodeTable,
+    options: PagingOptions,
+    seed: int,
+    num_envs: int = 250,
+    num_episodes: int = EPISODES_PER_EXAMPLE,
 ) -> None:
     """Play so many episodes; rows that end begin another one at once or later."""
     rng = np.random.default_rng(seed)
     options = with_room(options, table)
-    reference = LockstepPaging(table, options, NUM_ENVS)
-    batched = BatchedPaging(table, options, NUM_ENVS)
-    players = rng.choice(PLAYERS, NUM_ENVS)
+    reference = LockstepPaging(table, options, num_envs)
+    batched = BatchedPaging(table, options, num_envs)
+    players = rng.choice(PLAYERS, num_envs)
+    layout = reference.layout
+    edges = [*map(layout.start, Op), layout.num_actions]
 
     def begin(rows: list[int]) -> Observation:
         players[rows] = rng.choice(PLAYERS, len(rows))
@@ -212,34 +217,36 @@ def play_side_by_side(
         assert_same_observation(reference.reset(episodes, rows), observation, f"reset of {rows}")
         return observation
 
-    observation = begin(rng.permutation(NUM_ENVS).tolist())
-    waiting = num_episodes - NUM_ENVS
+    observation = begin(rng.permutation(num_envs).tolist())
+    waiting = num_episodes - num_envs
     ended: set[int] = set()
     step = 0
-    while len(ended) < NUM_ENVS:
+    while len(ended) < num_envs:
         where = f"{options}, step {step}"
         assert_same_fields(reference.privileged_state(), batched.privileged_state(), where)
+        masks = observation["action_mask"].numpy()
+        retrieved = observation["slots"][:, :, FEATURES.index("retrieved")].sum(dim=1).tolist()
         actions = np.array(
             [
-                choose(players[row], rng, observation, row, reference.layout)
-                for row in range(NUM_ENVS)
+                choose(player, rng, legal, num_retrieved, edges)
+                for player, legal, num_retrieved in zip(players, masks, retrieved, strict=True)
             ]
         )
         expected, got = reference.step(actions), batched.step(actions)
         assert_same_step(expected, got, where)
         observation = got.observation
         ended |= set(np.flatnonzero(expected.terminated).tolist())
-        assert batched.running.tolist() == [row not in ended for row in range(NUM_ENVS)]
-        for row in {step % NUM_ENVS, *np.flatnonzero(expected.terminated).tolist()}:
+        assert batched.running.tolist() == [row not in ended for row in range(num_envs)]
+        for row in {step % num_envs, *np.flatnonzero(expected.terminated).tolist()}:
             assert reference.log(row) == batched.log(row), f"{where}: log of row {row}"
-        again = sorted(ended)[: min(waiting, int(rng.integers(0, NUM_ENVS)))]
+        again = sorted(ended)[: min(waiting, int(rng.integers(0, num_envs)))]
         if again:
             waiting -= len(again)
             ended -= set(again)
             observation = begin(rng.permutation(again).tolist())
         step += 1
     assert_same_observation(reference.observation(), batched.observation(), "at the end")
-    for row in range(NUM_ENVS):
+    for row in range(num_envs):
         assert reference.log(row) == batched.log(row), f"at the end: log of row {row}"
 
 
@@ -288,7 +295,8 @@ def test_full_length_episodes_of_data_sets(preset: str) -> None:
             tables.train,
             dataclasses.replace(options, staging=staging, evict_scope=evict_scope),  # type: ignore[arg-type]
             seed=1,
-            num_episodes=NUM_ENVS,
+            num_envs=FULL_LENGTH_EPISODES,
+            num_episodes=FULL_LENGTH_EPISODES,
         )
 
 
@@ -308,7 +316,7 @@ def test_full_length_episodes_of_page_caches(
     options = dataclasses.replace(
         config.paging, unit=unit, capacity=24 if unit == "pages" else 90, shown_slots=shown_slots
     )
-    play_side_by_side(table, options, seed=1, num_episodes=NUM_ENVS)
+    play_side_by_side(table, options, 1, FULL_LENGTH_EPISODES, FULL_LENGTH_EPISODES)
 
 
 @pytest.fixture
