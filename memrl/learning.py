@@ -26,7 +26,7 @@ from memrl.checkpoint import under
 from memrl.config import RunConfig
 from memrl.evaluation import lineup
 from memrl.evaluation.lineup import Arena
-from memrl.evaluation.play import mean_reward_per_question
+from memrl.evaluation.play import mean_operations_per_question, mean_reward_per_question
 from memrl.groups import FixedShapeGroup, PagingGroup
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.policies.base import Contestant
@@ -40,6 +40,7 @@ from memrl.seeding import Streams
 from memrl.tracking import Run
 
 LOG_EVERY = 25  # gradient steps of gain regression
+_PER_OPERATION_BEYOND = 1e3
 
 # ---------------------------------------------------------------------- gain regression
 
@@ -244,9 +245,11 @@ def improve(
                         lambda: _evaluate(config, learner, train, validation, test)
                     )
                     reward = metrics["eval/reward_per_question"]
-                    if reward > best.score:
+                    operations = metrics["eval/operations_per_question"]
+                    score = reward - beyond(settings.operations_budget, operations)
+                    if score > best.score:
                         standing.best_step = learner.total_steps
-                    best.offer(reward, learner.iteration)
+                    best.offer(score, learner.iteration)
                     standing.note(reward)
                 metrics |= {"charts/attempt": learner.attempt, "time/decisions_per_s": rate}
                 record.log(first_step + learner.total_steps, metrics)
@@ -278,6 +281,11 @@ def improve(
     }
 
 
+def beyond(budget: float | None, operations: float) -> float:
+    """What a score loses for operations a question beyond a budget: more than a reward can win."""
+    return 0.0 if budget is None else _PER_OPERATION_BEYOND * max(operations - budget, 0.0)
+
+
 def _mean_reward(arena: Arena, contestant: Contestant) -> float:
     (records,) = arena.play([contestant])
     return mean_reward_per_question(records)
@@ -306,6 +314,7 @@ def _evaluate(
         curve["test/reward_per_question"] = mean_reward_per_question(tested)
     return curve | {
         "eval/reward_per_question": mean_reward_per_question(greedy),
+        "eval/operations_per_question": mean_operations_per_question(greedy),
         "eval/reward_per_question_sampled": mean_reward_per_question(sampled),
         "train/reward_per_question": mean_reward_per_question(trained),
     }

@@ -29,6 +29,12 @@ class PolicyGradientConfig:
             gains that were learned; from scratch they end exploration before it has found anything.
         cost_anneal_frac: share of `total_timesteps` over which the costs of operations rise
             linearly from 0 to what they are; evaluation always charges all of them.
+        operations_budget: most operations a question, YIELD not counted; None for no such bound. A
+            price on every operation rises while rollouts take more and falls while they take less
+            (a Lagrange multiplier, on top of the costs), and weights are chosen among evaluations
+            that keep the budget.
+        price_rate: reward by which the price moves in an iteration for each operation a question
+            above or below the budget.
         start: "scratch": random weights. "imitation": the network of gain regression that
             validation chose. "brief_imitation": the one after the first round of gain regression.
         eval_every: iterations between evaluations on validation.
@@ -59,6 +65,8 @@ class PolicyGradientConfig:
     max_grad_norm: float = 0.5
     temperature: float = 0.1
     cost_anneal_frac: float = 0.2
+    operations_budget: float | None = None
+    price_rate: float = 0.002
     start: Literal["scratch", "brief_imitation", "imitation"] = "scratch"
     eval_every: int = 4
     tier: Tier = "auto"
@@ -76,7 +84,9 @@ class PolicyGradientConfig:
         fractions(self, "cost_anneal_frac", "clip_coef")
         if self.patience is not None:
             at_least(self, 1, "patience")
-        above_0(self, "learning_rate", "temperature", "max_grad_norm")
+        if self.operations_budget is not None:
+            at_least(self, 0, "operations_budget")
+        above_0(self, "learning_rate", "temperature", "max_grad_norm", "price_rate")
 
 
 @dataclass(frozen=True)

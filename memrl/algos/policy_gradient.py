@@ -72,6 +72,7 @@ class PolicyGradient(ABC):
         ranks: who learns together. network: the network in training.
         attempt: fresh starts so far. iteration, steps: iterations and decisions of this attempt.
         total_steps: decisions of all attempts.
+        price: reward that an operation costs now on top, for the sake of `operations_budget`.
         rates: names of the settings to lower when learning diverges.
     """
 
@@ -141,6 +142,7 @@ class PolicyGradient(ABC):
         """Begin a further attempt, with random numbers of its own."""
         self.attempt += 1
         self.iteration, self.steps = 0, 0
+        self.price = 0.0
         self._begin()
         self._keep()
 
@@ -233,19 +235,25 @@ class PolicyGradient(ABC):
         with naming_what_fits(self._device, self._group.num_envs, lambda: self._group.row_memory):
             metrics = self._learn(rollout, on_step)
         questions = float(max(self._num_scored[chosen].sum() * config.group_size, 1))
-        reward, evidence, decisions = self._share.sums(
+        reward, evidence, decisions, operations = self._share.sums(
             rollout.reward_terms.sum(),
             rollout.reward_terms[..., self._evidence].sum(),
             rollout.num_decisions,
+            rollout.is_operation().sum(),
         )
         metrics |= {
             "rollout/reward_per_question": reward / questions,
             "rollout/evidence_recall": evidence
             / questions
             / (self._group.options.reward.evidence or 1.0),
+            "rollout/operations_per_question": operations / questions,
             "rollout/decisions": decisions,
             "rollout/steps": self._share.highest(len(rollout.clock)),
         }
+        if config.operations_budget is not None:
+            excess = operations / questions - config.operations_budget
+            metrics["charts/operation_price"] = self.price  # that of this iteration
+            self.price = max(0.0, self.price + config.price_rate * excess)
         self.iteration += 1
         self.steps += int(decisions)
         self.total_steps += int(decisions)
@@ -261,10 +269,11 @@ class PolicyGradient(ABC):
         return self._group.reward_names.index("evidence")
 
     def _reward(self, rollout: Rollout) -> Floats:
-        """(T, B), with the costs as heavy as they are by now."""
+        """(T, B), with the costs as heavy as they are by now, less the price of operations."""
         weight = np.full(len(self._group.reward_names), self._cost_weight())
         weight[self._evidence] = 1.0
-        return np.asarray(rollout.reward_terms @ weight)
+        reward = np.asarray(rollout.reward_terms @ weight)
+        return reward - self.price * rollout.is_operation() if self.price else reward
 
     def _cost_weight(self) -> float:
         frac = self._config.cost_anneal_frac
@@ -365,7 +374,7 @@ class PolicyGradient(ABC):
 
     def _keep(self) -> None:
         tensors: dict[str, Tensor] = {}
-        state: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
+        state: dict[str, Any] = {name: getattr(self, name) for name in (*_COUNTS, "price")}
         state["shards"] = shards_record(self._group)
         for name, optimizer in self._optimizers().items():
             own, state[name] = flatten_optimizer(optimizer, f"{name}.")
@@ -387,5 +396,6 @@ class PolicyGradient(ABC):
             restore_optimizer(optimizer, tensors, state[name], f"{name}.")
         for name in _COUNTS:
             setattr(self, name, int(state[name]))
+        self.price = float(state["price"])
         self._passes.forget()
         self._keep()

@@ -47,6 +47,18 @@ class Rollout:
         """Decisions of all rows."""
         return int(self.is_decision.sum())
 
+    def is_operation(self) -> npt.NDArray[np.bool_]:
+        """(T, B), whether the row chose another action than YIELD, which is action 0 of a view."""
+        chosen = np.zeros_like(self.is_decision)
+        for decisions in self.decisions.values():
+            if len(decisions):
+                columns = (
+                    decisions.column(name).cpu().numpy() for name in ("step", "row", "action")
+                )
+                step, row, action = columns
+                chosen[step, row] = action != 0
+        return chosen
+
 
 @torch.no_grad()
 def roll_out(

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from memrl.evaluation import stats
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import FLOORS
-from memrl.evaluation.play import EpisodeRecord
 from memrl.evaluation.report.fronts import pareto_front
 from memrl.evaluation.verdict import best_heuristic
 
@@ -50,7 +49,7 @@ def front_rows(runs: Sequence[tuple[float, Sequence[Entry]]]) -> list[list[str]]
             operations, tokens = (
                 stats.summarize_clusters(values, documents).estimate
                 for values in (
-                    [_operations(r) / r.num_scored for r in records],
+                    [r.num_operations / r.num_scored for r in records],
                     [r.tokens_read / r.num_scored for r in records],
                 )
             )
@@ -68,7 +67,3 @@ def front_rows(runs: Sequence[tuple[float, Sequence[Entry]]]) -> list[list[str]]
             points.append((operations, recall.estimate))
     on_front = set(pareto_front(points))
     return [[*row, "yes" if place in on_front else ""] for place, row in enumerate(rows)]
-
-
-def _operations(record: EpisodeRecord) -> int:
-    return sum(count for name, count in record.operations.items() if name != "yield")

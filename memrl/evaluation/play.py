@@ -72,6 +72,11 @@ class EpisodeRecord:
         """Undiscounted sum of rewards."""
         return sum(self.reward_terms.values())
 
+    @property
+    def num_operations(self) -> int:
+        """Chosen operations other than YIELD."""
+        return sum(count for name, count in self.operations.items() if name != "yield")
+
 
 def reward_per_question(record: EpisodeRecord) -> float:
     """Return of an episode over the number of queries that pay evidence; NaN without any."""
@@ -82,6 +87,12 @@ def mean_reward_per_question(records: Sequence[EpisodeRecord]) -> float:
     """Mean over the episodes with queries that pay evidence; NaN without any."""
     rewards = [reward_per_question(record) for record in records if record.num_scored]
     return float(np.mean(rewards)) if rewards else float("nan")
+
+
+def mean_operations_per_question(records: Sequence[EpisodeRecord]) -> float:
+    """Mean over the same episodes; NaN without any."""
+    counts = [record.num_operations / record.num_scored for record in records if record.num_scored]
+    return float(np.mean(counts)) if counts else float("nan")
 
 
 def play(

@@ -11,7 +11,7 @@ import numpy as np
 from memrl.evaluation import stats, terminal
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import FLOORS
-from memrl.evaluation.play import EpisodeRecord, reward_per_question
+from memrl.evaluation.play import reward_per_question
 from memrl.evaluation.report.bootstrap import Resamples, scored_rows
 from memrl.evaluation.report.conditions import Condition
 from memrl.evaluation.report.fronts import hypervolume, pareto_front
@@ -127,16 +127,12 @@ def _costs(entry: Entry) -> dict[str, Any]:
     documents = [record.document for record in records]
     of_record: dict[str, list[float]] = {
         "tokens_read_per_question": [r.tokens_read / r.num_scored for r in records],
-        "operations_per_question": [_operations(r) / r.num_scored for r in records],
+        "operations_per_question": [r.num_operations / r.num_scored for r in records],
         "policy_ms_per_question": [
             1e3 * r.decision_s * r.decisions / r.num_scored for r in records
         ],
     }
     return {name: mean(own) for name, own in of_record.items()}
-
-
-def _operations(record: EpisodeRecord) -> int:
-    return sum(count for name, count in record.operations.items() if name != "yield")
 
 
 def _pairs(entries: Sequence[Entry], best: Entry | None) -> list[tuple[str, str]]:
