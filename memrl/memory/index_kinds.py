@@ -22,11 +22,12 @@ VectorsOf: TypeAlias = Callable[[Ids], Vectors]
 MIN_VECTORS_PER_LIST = 10
 _LEAST_PER_LIST = 40  # where the number of lists is not given
 _MAX_VECTORS_PER_LIST = 64  # of the sample that clusters are made from
+_MAX_VECTORS_PER_CODE = 64  # of the sample that each of 256 values of a byte is made from
 _SEED = 1234
 _VECTORS_PER_ADD = 16_384
-_SEARCH_BREADTH = 96  # hnsw, at effort 1 (efSearch)
-_PROBES_PER_ROOT_LIST = 1.0  # ivf: lists looked into, times the root of their number
-_CANDIDATES = 8  # ivf_pq: codes whose vectors are compared, times what is wanted
+_SEARCH_BREADTH = 128  # hnsw, at effort 1 (efSearch)
+_PROBES = 10.5  # ivf, at effort 1: lists looked into, times the fourth root of their number
+_CANDIDATES = 4  # ivf_pq: codes whose vectors are compared, times what is wanted
 _LARGE_SHARE = 4  # whoever wants more than a fourth of all gets an exact scan
 
 
@@ -154,7 +155,7 @@ class IvfIndex(FaissIndex):
 
     def num_probes(self) -> int:
         """Lists that a search looks into."""
-        return math.ceil(_PROBES_PER_ROOT_LIST * math.sqrt(self._num_lists) * self._options.effort)
+        return math.ceil(_PROBES * self._num_lists**0.25 * self._options.effort)
 
     def _probed(self, queries: Vectors, count: int, probes: int) -> tuple[Ids, Vectors]:
         """Look into more lists until each query has as many as are wanted."""
@@ -205,6 +206,7 @@ class IvfPqIndex(IvfIndex):
         )
         index.pq.cp.seed = _SEED
         index.pq.cp.min_points_per_centroid = 1
+        index.pq.cp.max_points_per_centroid = _MAX_VECTORS_PER_CODE
         return index
 
     def _most_dead(self) -> int:

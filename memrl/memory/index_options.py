@@ -50,7 +50,7 @@ class IndexOptions:
     links: int = 32
     build_breadth: int = 80
     lists: int | None = None
-    code_bytes: int = 96
+    code_bytes: int = 48
 
     def __post_init__(self) -> None:
         for name, value, known in (
