@@ -110,6 +110,7 @@ def test_page_stands_alone_and_escapes_every_text(made: tuple[Outcome, Path]) ->
     assert not {"script", "img", "link", "iframe", "object"} & {*page.tags}
     assert not [name for name, _ in page.attributes if name.startswith("on") or name == "src"]
     assert SCRIPT in page.texts, "shown as it is"
+    assert "reward / question by capacity (pages), and 95 % intervals" in text
     links = [value for name, value in page.attributes if name.endswith("href")]
     assert all(link.startswith("#") for link in links)
     assert "@import" not in text

@@ -176,8 +176,9 @@ def member(capacity: int, archive: int = 60, **differing: Any) -> capacities.Mem
     settings = {"paging.capacity": capacity, "paging.archival_capacity": archive} | differing
     interval = {"low": capacity / 200, "high": capacity / 50}
     hits = {"estimate": capacity / 100, "interval": interval, "num_clusters": 6, "num_seeds": 2}
-    row = {"name": "LRU", "mean": hits, "evidence_recall": hits}
-    numbers = {"policies": [row], "measure": "hit ratio", "cluster": "stream"}
+    row = {"name": "LRU", "shown_as": "LRU", "mean": hits, "evidence_recall": hits}
+    counts = {"documents": ["a"] * 6, "seeds": [0, 1]}
+    numbers = {"policies": [row], "measure": "hit ratio", "cluster": "stream"} | counts
     return Condition("", settings, [], [], {"played": played}), numbers
 
 
@@ -191,6 +192,19 @@ def test_a_curve_joins_what_differs_in_size_alone() -> None:
     # One capacity with two archives: only those with the same archive belong together.
     others = [member(8, archive=30), member(16, archive=30)]
     assert capacities.families([small, *others]) == [others]
+
+
+def test_capacities_stand_side_by_side() -> None:
+    small, large = member(8), member(16)
+    mean = small[1]["policies"][0]["mean"]
+    large[1]["policies"].append({"name": "ARC", "shown_as": "ARC", "mean": mean})
+    title, columns, rows = capacities.capacity_table([small, large])
+    assert title == "hit ratio by capacity (pages), and 95 % intervals; 6 streams, 2 seeds"
+    assert columns == ["policy", "8", "16"]
+    assert rows == [
+        ["LRU", "0.080\n0.040..0.160", "0.160\n0.080..0.320"],
+        ["ARC", "-", "0.080\n0.040..0.160"],
+    ]
 
 
 def test_miss_ratios_are_hit_ratios_turned_round() -> None:

@@ -65,12 +65,19 @@ def print_report(report: Report, console: Console | None = None) -> None:
     console = console or Console(width=terminal.CONSOLE_WIDTH)
     for condition, numbers in report.members:
         console.print(f"\n{condition.label}", style="bold", markup=False)
-        for title, columns, rows in (tables.quality_table(numbers), tables.paired_table(numbers)):
-            safe = [[escape(cell) for cell in row] for row in rows]
-            terminal.print_rows(escape(title), columns, safe, console)
+        _print_table(tables.quality_table(numbers), console)
+        _print_table(tables.paired_table(numbers), console)
         console.print("\n".join(tables.verdicts(condition)), markup=False)
+    for table in report.side_by_side:
+        _print_table(table, console)
     for note in report.notes:
         console.print(f"note: {note}", markup=False)
+
+
+def _print_table(table: tables.Table, console: Console) -> None:
+    title, columns, rows = table
+    safe = [[escape(cell) for cell in row] for row in rows]
+    terminal.print_rows(escape(title), columns, safe, console)
 
 
 # ---------------------------------------------------------------------- files

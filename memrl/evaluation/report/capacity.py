@@ -8,6 +8,7 @@ from typing import Any
 from memrl.evaluation.report.conditions import Condition
 from memrl.evaluation.report.drawing import Drawing, Style, add_legend, new_axes, wrapped
 from memrl.evaluation.report.numbers import shown
+from memrl.evaluation.report.tables import Table, rests_on
 from memrl.evaluation.verdict import BEST_HEURISTIC
 from memrl.run_files import strict_json
 
@@ -39,6 +40,27 @@ def _together(members: Sequence[Member], ignored: Sequence[str]) -> list[list[Me
         key = {k: v for k, v in condition.settings.items() if k not in ignored}
         groups.setdefault(strict_json([key, condition.unit]), []).append(member)
     return list(groups.values())
+
+
+def capacity_table(family: Sequence[Member]) -> Table:
+    """Policies as rows and capacities as columns; a cell is the mean over its interval."""
+    measure, unit = family[0][1]["measure"], family[0][0].unit
+    cells: dict[str, dict[int, str]] = {}
+    for place, (_, numbers) in enumerate(family):
+        for row in numbers["policies"]:
+            # The best heuristic of one capacity need not be that of another.
+            name = BEST_HEURISTIC if row["name"] == BEST_HEURISTIC else row["shown_as"]
+            mean, ends = shown(row["mean"])
+            cells.setdefault(name, {})[place] = mean if ends == "-" else f"{mean}\n{ends}"
+    resting = dict.fromkeys(rests_on(numbers) for _, numbers in family)
+    return (
+        f"{measure} by capacity ({unit}), and 95 % intervals; {'; '.join(resting)}",
+        ["policy", *(f"{condition.capacity:g}" for condition, _ in family)],
+        [
+            [name, *(own.get(place, "-") for place in range(len(family)))]
+            for name, own in cells.items()
+        ],
+    )
 
 
 def quality_by_capacity(family: Sequence[Member], look: Mapping[str, Style], key: str) -> Drawing:

@@ -29,12 +29,14 @@ class Report:
 
     Attributes:
         members: conditions with their numbers. notes: what a reader has to know first.
+        side_by_side: tables over several capacities.
         across: drawings over several conditions. of_condition: those of each, by its place.
         left_out: figures that are not drawn, and why.
     """
 
     members: list[capacity.Member]
     notes: list[str]
+    side_by_side: list[tables.Table] = field(default_factory=list)
     across: list[Drawing] = field(default_factory=list)
     of_condition: list[list[Drawing]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -64,7 +66,8 @@ def make_report(runs: Sequence[FinishedRun], *, mix: bool) -> Report:
     if changed:
         notes.append(f"{changed} of {len(runs)} runs were made with changes on top of the commit")
     notes += _few(members)
-    return Report(members, notes)
+    families = capacity.families(members)
+    return Report(members, notes, [capacity.capacity_table(family) for family in families])
 
 
 def _few(members: Sequence[capacity.Member]) -> list[str]:

@@ -62,6 +62,7 @@ def page_text(report: Report, command: str, provenance: Mapping[str, Any]) -> st
         light=_variables([*VARIABLES]),
         dark=_variables(_DARK),
         notes=report.notes,
+        side_by_side=[_table(own) for own in report.side_by_side],
         drawn=[_drawn(drawing) for drawing in report.across],
         sections=sections,
         method=_method(),
