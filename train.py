@@ -3,7 +3,7 @@
     python train.py --config configs/default.yaml                 # generated chats, no data needed
     python train.py --config configs/locomo.yaml --split.fold 2   # one conversation left out
     python train.py --config configs/locomo.yaml --folds true     # each left out in turn
-    python train.py --config configs/locomo.yaml --cost_scales "[0.5, 1, 4]"  # what costs buy
+    python train.py --config configs/locomo.yaml --cost_scales [0.5,1,4]  # what costs buy
     python train.py --config configs/locomo.yaml --seed 3 --paging.capacity 8
     python train.py --config configs/locomo_gpg.yaml              # learn from the reward alone
     python train.py --config configs/locomo_ppo.yaml              # the same with a critic
