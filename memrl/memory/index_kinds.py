@@ -155,7 +155,8 @@ class IvfIndex(FaissIndex):
 
     def num_probes(self) -> int:
         """Lists that a search looks into."""
-        return math.ceil(_PROBES * self._num_lists**0.25 * self._options.effort)
+        lists: float = self._num_lists**0.25
+        return math.ceil(_PROBES * lists * self._options.effort)
 
     def _probed(self, queries: Vectors, count: int, probes: int) -> tuple[Ids, Vectors]:
         """Look into more lists until each query has as many as are wanted."""

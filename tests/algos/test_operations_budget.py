@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from small_learners import learner
@@ -16,7 +18,12 @@ def test_operations_are_what_costs_were_charged_for(monkeypatch: pytest.MonkeyPa
     made = learner()
     seen: list[Rollout] = []
     play = made._play
-    monkeypatch.setattr(made, "_play", lambda *a: seen.append(play(*a)) or seen[-1])
+
+    def noting(*arguments: Any) -> Rollout:
+        seen.append(play(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(made, "_play", noting)
     metrics = made.iterate()
     [rollout] = seen
     costs = [n for n, name in enumerate(made._group.reward_names) if name.startswith("cost/")]
