@@ -139,6 +139,10 @@ class Run:
         temporary.replace(path)
         self.mirror.table(name, columns, values)
 
+    def log_image(self, name: str, path: Path) -> None:
+        """Show a picture of the run folder in the mirror, under a name like a metric's."""
+        self.mirror.image(name, path)
+
     def log_artifact_files(self, name: str, kind: str, paths: Sequence[Path]) -> None:
         """Give copies of files or folders to the mirror, as a new version of artifact `name`.
 

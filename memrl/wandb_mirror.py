@@ -37,6 +37,9 @@ class Mirror(Protocol):
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Show a table; a later one of the same name takes its place."""
 
+    def image(self, name: str, path: Path) -> None:
+        """Show a picture; a later one of the same name takes its place."""
+
     def artifact(self, name: str, kind: str, paths: Sequence[Path]) -> None:
         """Copy files, and folders with all they hold, as a new version of artifact `name`."""
 
@@ -55,6 +58,9 @@ class NullMirror:
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Ignore the table."""
+
+    def image(self, name: str, path: Path) -> None:
+        """Ignore the picture."""
 
     def artifact(self, name: str, kind: str, paths: Sequence[Path]) -> None:
         """Ignore the files."""
@@ -87,6 +93,12 @@ class WandbMirror:
             self.run.log({name: table})
 
         self._attempt("log a table", call)
+
+    def image(self, name: str, path: Path) -> None:
+        """Log a `wandb.Image`; the file is copied before this returns."""
+        import wandb
+
+        self._attempt("log a picture", lambda: self.run.log({name: wandb.Image(str(path))}))
 
     def artifact(self, name: str, kind: str, paths: Sequence[Path]) -> None:
         """Log a `wandb.Artifact`; the files are copied before this returns."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from wandb_reader import read_offline_runs
 
 from memrl.run_files import RunError
@@ -29,6 +30,8 @@ def test_wandb_mirrors_the_run_offline(tmp_path: Path, monkeypatch: pytest.Monke
             run.log(step, {"loss/policy": step / 4, "note": "x"})
         run.log(3, {"loss/policy": math.nan})
         run.log_table("episodes", ["policy", "recall"], [["fifo", 0.5], [3, None]])
+        Image.new("RGB", (4, 3)).save(run.folder / "strip.png")
+        run.log_image("strips/fifo", run.folder / "strip.png")
         artifact = run.folder / "checkpoint-1"
         artifact.mkdir()
         (artifact / "checkpoint.json").write_text("{}")
@@ -49,6 +52,9 @@ def test_wandb_mirrors_the_run_offline(tmp_path: Path, monkeypatch: pytest.Monke
     assert math.isnan(shown[3][1])
     table = run.folder / "wandb" / "latest-run" / "files" / mirror.history[4]["episodes/path"]
     assert json.loads(table.read_text())["data"] == [["fifo", 0.5], [3, None]]
+    picture = mirror.history[5]
+    assert (picture["strips/fifo/width"], picture["strips/fifo/height"]) == (4, 3)
+    assert (table.parents[2] / picture["strips/fifo/path"]).exists()
     files = ["config.yaml", "provenance.json"]
     assert mirror.artifacts["locomo-s3-provenance"] == ("provenance", files)
     files = ["checkpoint.json", "report.html"]
