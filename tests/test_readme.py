@@ -86,6 +86,15 @@ def test_the_episode_on_a_live_memory_runs_as_it_stands() -> None:
     assert f"# {out.getvalue()}" in code
 
 
+def test_the_example_of_retrieval_runs_as_it_stands() -> None:
+    pytest.importorskip("faiss")
+    (code,) = blocks(TEXTS["retrieval.md"], "python")
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        exec(compile(code, "retrieval.md", "exec"), {})
+    assert out.getvalue() == "The vet is on Friday.\n"
+
+
 def test_the_example_of_prompted_models_runs_as_it_stands() -> None:
     (code,) = blocks(TEXTS["prompted.md"], "python")
     out = io.StringIO()
