@@ -18,7 +18,7 @@ from memrl.memory.paging import EMPTY
 from memrl.options import PagingOptions
 from memrl.policies.base import Contestant
 from memrl.privileged import num_scored
-from memrl.table import EpisodeTable
+from memrl.table import EpisodeTable, Event
 
 
 @dataclass
@@ -27,7 +27,8 @@ class Stay:
 
     Attributes:
         slot, page: numbers; pages are counted within the episode's window.
-        first: events when a decision first found it there. last: when one no longer did.
+        first: events when it came. last: when another one came in its place, or a decision found
+            that it was gone.
         is_retrieved: it came by RETRIEVE.
         is_kept: whether archival held it when it left; None where it stayed to the end.
     """
@@ -135,7 +136,7 @@ def played_strip(group: StripGroup, contestant: Contestant, episode: int) -> Pla
     retrieved: set[int] = set()
     while not terminated:
         process = group.process(0)
-        _note_slots(played, here, process, retrieved)
+        _note_slots(played, here, group.table, process, retrieved)
         retrieved.clear()
         action = int(actions(group, contestant.policy, observation)[0])
         op, row = group.layout.decode(action)
@@ -150,7 +151,7 @@ def played_strip(group: StripGroup, contestant: Contestant, episode: int) -> Pla
         later = group.process(0).log.answers[num_answers:]
         played.answers += [Answer(event, answer.evidence) for answer in later]
     process = group.process(0)
-    _note_slots(played, here, process, retrieved)
+    _note_slots(played, here, group.table, process, retrieved)
     for stay in here.values():
         stay.last = process.event
         played.stays.append(stay)
@@ -158,14 +159,33 @@ def played_strip(group: StripGroup, contestant: Contestant, episode: int) -> Pla
 
 
 def _note_slots(
-    played: PlayedStrip, here: dict[int, Stay], process: Process, retrieved: set[int]
+    played: PlayedStrip,
+    here: dict[int, Stay],
+    table: EpisodeTable,
+    process: Process,
+    retrieved: set[int],
 ) -> None:
     """End the stays of pages that are gone, and begin those of pages that are new."""
     slots: Sequence[int] = process.slot_pages()[:-1]  # without the arriving page
     for slot, page in enumerate(slots):
         stay = here.get(slot)
-        if stay is not None and stay.page != page:
-            stay.last, stay.is_kept = process.event, process.core.is_archived(stay.page)
+        if stay is not None and stay.page == page:
+            continue
+        came = process.event
+        if page != EMPTY and page not in retrieved:
+            came = _arrival(table, process, page)
+        if stay is not None:
+            stay.last = max(came, stay.first)
+            stay.is_kept = process.core.is_archived(stay.page)
             played.stays.append(here.pop(slot))
-        if page != EMPTY and slot not in here:
-            here[slot] = Stay(slot, page, process.event, process.event, page in retrieved)
+        if page != EMPTY:
+            first = came if stay is None else stay.last
+            here[slot] = Stay(slot, page, first, process.event, page in retrieved)
+
+
+def _arrival(table: EpisodeTable, process: Process, page: int) -> int:
+    """Events when a page last arrived; what was there from the beginning came before all."""
+    kinds = table.event_kind[process.episode, : process.event]
+    pages = table.event_index[process.episode, : process.event]
+    arrived = np.flatnonzero((kinds != Event.QUERY) & (pages == page))
+    return int(arrived[-1]) + 1 if len(arrived) else 0
