@@ -12,7 +12,8 @@
     torchrun --standalone --nproc_per_node 2 train.py --config configs/locomo_gpg.yaml
 
 Writes runs/<name>/seed<k>/: config.yaml, provenance.json, world.json, metrics.jsonl,
-checkpoint-<n>/, episodes.jsonl (a line per policy and episode), results.json, results.md, tables/,
+checkpoint-<n>/, episodes.jsonl (a line per policy and episode), strip.json (an episode slot by
+slot), calibration.json (predicted gains beside their labels), results.json, results.md, tables/,
 wandb/; of a language model also exchanges.jsonl, prompted-<mode>.jsonl and readings.jsonl
 (docs/prompted.md).
 The table over all folds is in runs/<name>-folds/seed<k>/, that over costs in runs/<name>-front/.
@@ -24,7 +25,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,7 @@ import numpy.typing as npt
 import torch
 
 from envs.batched import is_batchable, paging_group
+from envs.lockstep import LockstepPaging
 from envs.session import Session
 from envs.sharded import InShards, tiered_group, training_group
 from envs.workloads import describe
@@ -51,6 +53,7 @@ from memrl.documents import Workload
 from memrl.errors import MemrlError
 from memrl.evaluation import lineup, summary, terminal
 from memrl.evaluation.cache_lineup import cache_lines
+from memrl.evaluation.calibration import MOST_EPISODES, calibration_of
 from memrl.evaluation.contexts import table_dates
 from memrl.evaluation.cost_front import COLUMNS, front_rows
 from memrl.evaluation.entry import Entry
@@ -58,6 +61,7 @@ from memrl.evaluation.lineup import Arena, Line, MakeGroup
 from memrl.evaluation.model_scoring import ModelScoring
 from memrl.evaluation.reader_lineup import AnswerRules
 from memrl.evaluation.retrieval import ranking_recall
+from memrl.evaluation.strip import episode_strip
 from memrl.groups import FixedShapeGroup, PagingGroup
 from memrl.interrupt import Interrupted, InterruptGuard
 from memrl.launch import joined, pick_device, rank_label
@@ -68,6 +72,7 @@ from memrl.llm.prompts import player_instructions
 from memrl.memory.embedders import CachedEmbedder, make_embedder
 from memrl.memory.summarizers import Summarizer
 from memrl.options import PagingOptions
+from memrl.policies.base import Contestant, best_of
 from memrl.policies.prior import PageScorer, fit_page_scorer, unfitted_scorer
 from memrl.policy_gradient_config import Tier
 from memrl.progress import progress_bar
@@ -79,7 +84,14 @@ from memrl.resuming import (
     require_same_data,
 )
 from memrl.run_checkpoint import RunCheckpoint
-from memrl.run_files import EPISODES_FILE, plain
+from memrl.run_files import (
+    CALIBRATION_FILE,
+    EPISODES_FILE,
+    STRIP_FILE,
+    plain,
+    replace_text,
+    strict_json,
+)
 from memrl.seeding import Streams
 from memrl.table import EpisodeTable
 from memrl.tracking import Run, require_startable, require_unused, run_folder, start_run
@@ -129,7 +141,9 @@ def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
             return []
         prior = tables.train.page_prior
         with model_scoring(config, workload, model, record.folder, tables) as scoring:
-            entries = score(config, prior, learned, scoring, validation, test, guard)
+            contestants = choose(config, prior, learned, validation, test, guard)
+            entries = score(config, contestants, scoring, test, guard)
+        look_closer(config, record.folder, contestants, test, make_group, guard)
         report(config, record, entries, ranking_recall(tables.test, options, make_group))
     return entries
 
@@ -303,16 +317,15 @@ def learn(
 # ---------------------------------------------------------------------------------------- score
 
 
-def score(
+def choose(
     config: RunConfig,
     prior_logits: npt.NDArray[np.float32],
     learned: list[Line],
-    model: ModelScoring | None,
     validation: Arena,
     test: Arena,
     guard: InterruptGuard,
-) -> list[Entry]:
-    """Choose every free number on validation, then play each contestant once on test."""
+) -> list[Contestant]:
+    """Choose every free number on validation."""
     generator = Streams(config.seed).torch_generator("evaluation", 0)
     lines = [
         *lineup.heuristic_lines(config.evaluation, prior_logits, generator),
@@ -327,12 +340,45 @@ def score(
         for line in lines:
             contestants.append(validation.choose(line))
             guard.checking(advance)(1)
+    return contestants
+
+
+def score(
+    config: RunConfig,
+    contestants: list[Contestant],
+    model: ModelScoring | None,
+    test: Arena,
+    guard: InterruptGuard,
+) -> list[Entry]:
+    """Play each contestant once on test."""
     if model is not None:
         return model.score(contestants, test, guard.checking)
     num_episodes = len(contestants) * test.table.num_episodes
     with progress_bar("scoring on test", num_episodes) as advance:
         played = test.play(contestants, guard.checking(advance))
     return [Entry.of(*pair, config.seed) for pair in zip(contestants, played, strict=True)]
+
+
+def look_closer(
+    config: RunConfig,
+    folder: Path,
+    contestants: list[Contestant],
+    test: Arena,
+    make_group: MakeGroup,
+    guard: InterruptGuard,
+) -> None:
+    """Write what only figures need: one test episode slot by slot, and whether gains come true."""
+    best = [best_of(contestants, kind) for kind in ("learned", "heuristic")]
+    players = [one for one in best if one is not None]
+    strip = episode_strip(test, players, partial(LockstepPaging, num_envs=1))
+    if strip is not None:
+        replace_text(folder / STRIP_FILE, strict_json(asdict(strip)) + "\n")
+    if not test.table.has_requests:
+        few = Arena(test.table, test.options, make_group, MOST_EPISODES)
+        learned = next(one for one in contestants if one.name == lineup.LEARNED)
+        with progress_bar("gains on test", len(few.episodes)) as advance:
+            calibration = calibration_of(learned, few, config.learner, guard.checking(advance))
+        replace_text(folder / CALIBRATION_FILE, strict_json(asdict(calibration)) + "\n")
 
 
 def language_model(config: RunConfig, workload: Workload) -> Backend:

@@ -23,6 +23,8 @@ PROVENANCE_FILE = "provenance.json"
 METRICS_FILE = "metrics.jsonl"
 EPISODES_FILE = "episodes.jsonl"
 RESULTS_FILE = "results.json"
+CALIBRATION_FILE = "calibration.json"
+STRIP_FILE = "strip.json"
 _ELSEWHERE = "start the run again elsewhere."
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -29,6 +30,7 @@ from tiny_runs import (
 
 from memrl.checkpoint import load_checkpoint
 from memrl.evaluation import lineup
+from memrl.evaluation.calibration import BIN_WIDTH
 from memrl.evaluation.summary import read_entries
 from memrl.world import load_world
 
@@ -98,6 +100,8 @@ def test_a_run_writes_what_it_promises(finished: tuple[Path, Outcome]) -> None:
         *(f"{checkpoint}/checkpoint.json" for checkpoint in checkpoints),
         *(f"{checkpoint}/tensors.safetensors" for checkpoint in checkpoints),
         "episodes.jsonl",
+        "strip.json",
+        "calibration.json",
         "results.json",
         "results.md",
         "tables/results.csv",
@@ -110,6 +114,45 @@ def test_a_run_writes_what_it_promises(finished: tuple[Path, Outcome]) -> None:
     (start,) = json.loads((run / "provenance.json").read_text())["starts"]
     assert start["seeds"]["seed"] == 0
     assert set(start["data"]["tables"]) == {"train", "validation", "test"}
+
+
+def test_the_strip_tells_what_the_records_tell(finished: tuple[Path, Outcome]) -> None:
+    run, _ = finished
+    strip = json.loads((run / "strip.json").read_text())
+    best = next(one for one in strip["players"] if one["policy"].startswith("gain regression"))
+    assert len(strip["players"]) == 2
+    for player in (best, strip["players"][1]):
+        (record,) = [
+            row["record"]
+            for row in json_lines(run / "episodes.jsonl")
+            if (row["policy"], row["record"]["episode"]) == (player["policy"], strip["episode"])
+        ]
+        assert player["episode_return"] == pytest.approx(sum(record["reward_terms"].values()))
+        assert len(player["stores"]) == record["operations"]["store"]
+        paid = [answer["evidence"] for answer in player["answers"]]
+        assert sum(filter(None, paid)) == pytest.approx(record["evidence"])
+        assert len(paid) == record["num_queries"]
+        assert (
+            sum(stay["is_retrieved"] for stay in player["stays"])
+            == (record["operations"]["retrieve"])
+        )
+        for slot in range(strip["num_slots"]):
+            own = [stay for stay in player["stays"] if stay["slot"] == slot]
+            ends = [(before["last"], after["first"]) for before, after in itertools.pairwise(own)]
+            assert all(last <= first for last, first in ends), "one page at a time"
+
+
+def test_gains_are_binned_by_what_was_predicted(finished: tuple[Path, Outcome]) -> None:
+    calibration = json.loads((finished[0] / "calibration.json").read_text())
+    assert calibration["policy"] == "gain regression"
+    assert calibration["episodes"] == 2
+    bins = calibration["bins"]
+    assert {own["operation"] for own in bins} >= {"store", "retrieve"}
+    for own in bins:
+        low = own["place"] * BIN_WIDTH
+        assert low - 1e-6 <= own["predicted"] <= low + BIN_WIDTH + 1e-6
+    stores = [own for own in bins if own["operation"] == "store"]
+    assert all(own["realised"] >= -0.005 - 1e-6 for own in stores), "what a store costs"
 
 
 def test_metrics_are_logged_in_order_of_steps(finished: tuple[Path, Outcome]) -> None:

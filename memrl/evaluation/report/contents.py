@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memrl.evaluation import stats
-from memrl.evaluation.report import capacity, figures, tables
+from memrl.evaluation.report import capacity, figures, gains, strips, tables
 from memrl.evaluation.report.conditions import (
     Condition,
     group_runs,
@@ -19,6 +19,7 @@ from memrl.evaluation.report.drawing import Drawing, Style, styles
 from memrl.evaluation.report.folders import FinishedRun, require_alike
 from memrl.evaluation.report.numbers import condition_numbers
 from memrl.progress import progress_bar
+from memrl.run_files import CALIBRATION_FILE, STRIP_FILE
 
 _FEW_SEEDS = 5
 
@@ -129,4 +130,14 @@ def _of_condition(
         left_out.append(f"{condition.label}, funnel: no needed page was outside main context")
     else:
         drawn.append(funnel)
+    calibrations = [run.calibration for run in condition.runs if run.calibration is not None]
+    if any(own.bins for own in calibrations):
+        drawn.append(gains.calibration(calibrations, f"calibration-{number}"))
+    else:
+        left_out.append(f"{condition.label}, calibration: no run has a {CALIBRATION_FILE}")
+    first = condition.runs[0]
+    if first.strip is None:
+        left_out.append(f"{condition.label}, episode: {first.folder} has no {STRIP_FILE}")
+    else:
+        drawn.append(strips.strip(first.strip, first.folder.as_posix(), f"episode-{number}"))
     return drawn, left_out

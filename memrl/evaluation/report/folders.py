@@ -7,23 +7,28 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from memrl.actions import Op
 from memrl.errors import listed
 from memrl.evaluation import summary
+from memrl.evaluation.calibration import Calibration
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.report.shapes import Config, Metrics, Results, Start, require_shape
+from memrl.evaluation.strip import EpisodeStrip
 from memrl.resuming import OF_A_RUN, dotted
 from memrl.run_files import (
+    CALIBRATION_FILE,
     CONFIG_FILE,
     EPISODES_FILE,
     METRICS_FILE,
     PROVENANCE_FILE,
     RESULTS_FILE,
+    STRIP_FILE,
     RunError,
+    first_mistake,
     read_config,
     read_metrics,
     read_starts,
@@ -32,6 +37,9 @@ from memrl.run_files import (
 _TEXT_LENGTH = 12  # of a hash or another value in a message
 _MOST_KEYS = 4  # in a message
 _OPERATIONS = {op.name.lower() for op in Op}
+_CALIBRATION = TypeAdapter(Calibration)
+_STRIP = TypeAdapter(EpisodeStrip)
+Read = TypeVar("Read")
 _FUNNEL = {"absent", "stored", "staged", "retrieved"}
 
 
@@ -43,6 +51,7 @@ class FinishedRun:
         folder: where it is. config: what it was started with, plain.
         start: provenance of its latest start. schema: version of its results.
         entries: its records. metrics: its lines of metrics, none where it has no such file.
+        calibration, strip: of its gain regression, and an episode of it; None where it has none.
     """
 
     folder: Path
@@ -51,6 +60,8 @@ class FinishedRun:
     schema: Any
     entries: list[Entry]
     metrics: list[dict[str, Any]]
+    calibration: Calibration | None = None
+    strip: EpisodeStrip | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -117,7 +128,29 @@ def read_run(folder: Path) -> FinishedRun:
     for number, row in enumerate(metrics, start=1):
         where = f"Line {number} of {folder / METRICS_FILE}"
         _require_shape(Metrics, row, where, "repair or delete it")
-    return FinishedRun(folder, config, starts[-1], results["schema"], entries, metrics)
+    return FinishedRun(
+        folder,
+        config,
+        starts[-1],
+        results["schema"],
+        entries,
+        metrics,
+        _read_if_there(folder / CALIBRATION_FILE, _CALIBRATION),
+        _read_if_there(folder / STRIP_FILE, _STRIP),
+    )
+
+
+def _read_if_there(path: Path, shape: TypeAdapter[Read]) -> Read | None:
+    """What only a figure needs."""
+    if not path.exists():
+        return None
+    try:
+        return shape.validate_json(path.read_bytes(), strict=True)
+    except OSError as error:
+        reason = str(error)
+    except ValidationError as error:
+        reason = first_mistake(error)
+    raise RunError(f"{path} is damaged ({reason}): delete it, and its figure is left out.")
 
 
 def _read_results(path: Path) -> dict[str, Any]:
