@@ -60,6 +60,7 @@ from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena, Line, MakeGroup
 from memrl.evaluation.model_scoring import ModelScoring
 from memrl.evaluation.reader_lineup import AnswerRules
+from memrl.evaluation.report.strips import save_strip
 from memrl.evaluation.retrieval import ranking_recall
 from memrl.evaluation.strip import episode_strip
 from memrl.groups import FixedShapeGroup, PagingGroup
@@ -143,7 +144,7 @@ def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
         with model_scoring(config, workload, model, record.folder, tables) as scoring:
             contestants = choose(config, prior, learned, validation, test, guard)
             entries = score(config, contestants, scoring, test, guard)
-        look_closer(config, record.folder, contestants, test, make_group, guard)
+        look_closer(config, record, contestants, test, make_group, guard)
         report(config, record, entries, ranking_recall(tables.test, options, make_group))
     return entries
 
@@ -361,7 +362,7 @@ def score(
 
 def look_closer(
     config: RunConfig,
-    folder: Path,
+    record: Run,
     contestants: list[Contestant],
     test: Arena,
     make_group: MakeGroup,
@@ -372,13 +373,15 @@ def look_closer(
     players = [one for one in best if one is not None]
     strip = episode_strip(test, players, partial(LockstepPaging, num_envs=1))
     if strip is not None:
-        replace_text(folder / STRIP_FILE, strict_json(asdict(strip)) + "\n")
+        replace_text(record.folder / STRIP_FILE, strict_json(asdict(strip)) + "\n")
+        if record.is_mirrored:
+            record.log_image("episode_strip", save_strip(strip, record.folder))
     if not test.table.has_requests:
         few = Arena(test.table, test.options, make_group, MOST_EPISODES)
         learned = next(one for one in contestants if one.name == lineup.LEARNED)
         with progress_bar("gains on test", len(few.episodes)) as advance:
             calibration = calibration_of(learned, few, config.learner, guard.checking(advance))
-        replace_text(folder / CALIBRATION_FILE, strict_json(asdict(calibration)) + "\n")
+        replace_text(record.folder / CALIBRATION_FILE, strict_json(asdict(calibration)) + "\n")
 
 
 def language_model(config: RunConfig, workload: Workload) -> Backend:

@@ -36,7 +36,7 @@ from memrl.run_files import (
     replace_text,
     strict_json,
 )
-from memrl.wandb_mirror import Mirror, WandbMode, resolve_mode, start_mirror
+from memrl.wandb_mirror import Mirror, NullMirror, WandbMode, resolve_mode, start_mirror
 
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TABLE_NAME = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
@@ -138,6 +138,11 @@ class Run:
             csv.writer(file).writerows([list(columns), *values])
         temporary.replace(path)
         self.mirror.table(name, columns, values)
+
+    @property
+    def is_mirrored(self) -> bool:
+        """Whether anything is shown outside the folder, so that a picture is worth drawing."""
+        return not isinstance(self.mirror, NullMirror)
 
     def log_image(self, name: str, path: Path) -> None:
         """Show a picture of the run folder in the mirror, under a name like a metric's."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from tiny_runs import train
 from wandb_reader import read_offline_runs
 
 from memrl.run_files import RunError
@@ -165,4 +166,26 @@ def test_closing_twice_closes_once(tmp_path: Path) -> None:
         run.finish({})
         run.close(exit_code=1)
     (mirror,) = read_offline_runs(run.folder)
+    assert mirror.exit_code == 0
+
+
+def test_wandb_gets_what_a_run_of_train_py_made(tmp_path: Path) -> None:
+    outcome = train(
+        tmp_path,
+        *("--wandb_mode", "offline", "--learner.rounds", "1", "--workload.train_episodes", "2"),
+    )
+    assert outcome.code == 0, outcome.err
+    folder = tmp_path / "runs" / "tiny" / "seed0"
+    (mirror,) = read_offline_runs(folder)
+    assert (mirror.name, mirror.group, mirror.job_type) == ("tiny-s0", "tiny", "train")
+    assert mirror.tags == ["chat", "gain_regression"]
+    logged = {key for row in mirror.history for key in row}
+    assert logged >= {"losses/gain", "eval/reward_per_question", "rollout/decisions"}
+    assert any(row.get("results/_type") == "table-file" for row in mirror.history)
+    assert any(row.get("episode_strip/_type") == "image-file" for row in mirror.history)
+    assert (folder / "strip.png").stat().st_size > 5_000
+    assert mirror.artifacts["tiny-s0-provenance"][0] == "provenance"
+    assert mirror.artifacts["tiny-s0-checkpoint"][0] == "checkpoint"
+    assert mirror.config["workload"]["name"] == "chat"
+    assert mirror.summary["num_seeds"] == 1
     assert mirror.exit_code == 0

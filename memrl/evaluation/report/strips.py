@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memrl.evaluation.report.drawing import GRID, INK, SERIES, WIDTH_IN, Drawing, wrapped
+from memrl.evaluation.report.drawing import (
+    GRID,
+    INK,
+    SERIES,
+    WIDTH_IN,
+    Drawing,
+    save,
+    theme,
+    wrapped,
+)
 from memrl.evaluation.strip import EpisodeStrip, PlayedStrip
 
 if TYPE_CHECKING:
@@ -54,6 +64,12 @@ def strip(drawn: EpisodeStrip, run: str, key: str) -> Drawing:
         [row for player in drawn.players for row in _rows(player)],
         figure,
     )
+
+
+def save_strip(played: EpisodeStrip, run: Path) -> Path:
+    """Draw a strip as `strip.svg` and `strip.png` into the folder of its run; the latter's path."""
+    with theme():
+        return save(strip(played, run.as_posix(), "strip"), run)[1]
 
 
 def _draw(axes: Axes, player: PlayedStrip) -> None:
