@@ -55,10 +55,10 @@ format: .venv/.ok ## put the code into the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.ok ## measure the environments' speed, and how it and their memory grow
-	$(BIN)/python tests/benchmarks/env_sps.py $(ARGS)
-	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/vector_env_sps.py $(ARGS)
-	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/growth.py $(ARGS)
+bench: .venv/.ok ## measure the environments' speed, and how it and their memory grow; writes bench_*.json
+	$(BIN)/python tests/benchmarks/env_sps.py --json bench_env.json $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/vector_env_sps.py --json bench_vector_env.json $(ARGS)
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/growth.py --json bench_growth.json $(ARGS)
 
 bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
 	$(BIN)/python -m pytest -m gpu $(ARGS)

@@ -189,6 +189,13 @@ def main() -> int:
         default="false",
         help="report runs of different versions, data or seeds together",
     )
+    reporting.add_argument(
+        "--bench",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="files that benchmarks of environments wrote with --json: a figure of their speed",
+    )
     arguments, rest = parser.parse_known_args()
     if rest and arguments.command in ("merge", "report"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -201,6 +208,7 @@ def main() -> int:
                 arguments.out,
                 mix=arguments.mix == "true",
                 provenance=collect_provenance(sys.argv, {}, {}),
+                bench=arguments.bench,
             )
         elif arguments.command == "answers":
             score_answers(arguments.answers, parse_config(rest), arguments.out)

@@ -19,6 +19,7 @@ from memrl.evaluation.report.drawing import save, theme
 from memrl.evaluation.report.folders import read_run
 from memrl.evaluation.report.numbers import RESAMPLES_STREAM
 from memrl.evaluation.report.page import page_text
+from memrl.evaluation.report.speed import read_rates
 from memrl.progress import progress_bar
 from memrl.run_files import RESULTS_FILE, RunError, plain, replace_text, strict_json
 
@@ -35,7 +36,12 @@ _PLAIN = (
 
 
 def write_report(
-    folders: Sequence[Path], out: Path, *, mix: bool, provenance: Mapping[str, Any]
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    mix: bool,
+    provenance: Mapping[str, Any],
+    bench: Sequence[Path] = (),
 ) -> None:
     """Report on finished runs: print tables, write files.
 
@@ -43,16 +49,18 @@ def write_report(
         folders: of the runs. out: folder of the report; files of the same names are replaced.
         mix: whether runs of different versions, data or seeds may stand in one report.
         provenance: of this program, see `memrl.provenance.collect_provenance`.
+        bench: files that benchmarks of environments wrote.
 
     Raises:
         RunError: if the runs cannot be reported, or the report cannot be written.
     """
+    rates = [rate for path in bench for rate in read_rates(path)]
     with progress_bar("reading runs", len(folders)) as advance:
         runs = []
         for folder in folders:
             runs.append(read_run(folder))
             advance(1)
-    report = make_report(runs, mix=mix)
+    report = make_report(runs, mix=mix, rates=rates)
     print_report(report)
     try:
         write_files(report, out, provenance)

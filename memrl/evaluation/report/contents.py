@@ -18,6 +18,7 @@ from memrl.evaluation.report.curves import learning_curve
 from memrl.evaluation.report.drawing import Drawing, Style, styles
 from memrl.evaluation.report.folders import FinishedRun, require_alike
 from memrl.evaluation.report.numbers import condition_numbers
+from memrl.evaluation.report.speed import Rate, decisions_per_second
 from memrl.progress import progress_bar
 from memrl.run_files import CALIBRATION_FILE, STRIP_FILE
 
@@ -32,7 +33,8 @@ class Report:
         members: conditions with their numbers. notes: what a reader has to know first.
         side_by_side: tables over several capacities.
         across: drawings over several conditions. of_condition: those of each, by its place.
-        left_out: figures that are not drawn, and why.
+        rates: of environments, for a figure of their own; none where no file was given.
+        speed: that figure. left_out: figures that are not drawn, and why.
     """
 
     members: list[capacity.Member]
@@ -41,14 +43,17 @@ class Report:
     across: list[Drawing] = field(default_factory=list)
     of_condition: list[list[Drawing]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    rates: list[Rate] = field(default_factory=list)
+    speed: list[Drawing] = field(default_factory=list)
 
     @property
     def drawings(self) -> list[Drawing]:
         """All of them, in the order of the page."""
-        return [*self.across, *(own for part in self.of_condition for own in part)]
+        own = [drawing for part in self.of_condition for drawing in part]
+        return [*self.across, *own, *self.speed]
 
 
-def make_report(runs: Sequence[FinishedRun], *, mix: bool) -> Report:
+def make_report(runs: Sequence[FinishedRun], *, mix: bool, rates: Sequence[Rate] = ()) -> Report:
     """Numbers and notes of runs; drawings come when it is written.
 
     Raises:
@@ -68,7 +73,8 @@ def make_report(runs: Sequence[FinishedRun], *, mix: bool) -> Report:
         notes.append(f"{changed} of {len(runs)} runs were made with changes on top of the commit")
     notes += _few(members)
     families = capacity.families(members)
-    return Report(members, notes, [capacity.capacity_table(family) for family in families])
+    side_by_side = [capacity.capacity_table(family) for family in families]
+    return Report(members, notes, side_by_side, rates=[*rates])
 
 
 def _few(members: Sequence[capacity.Member]) -> list[str]:
@@ -105,6 +111,10 @@ def draw(report: Report) -> None:
         own, left_out = _of_condition(condition, numbers, look, number)
         report.of_condition.append(own)
         report.left_out += left_out
+    if report.rates:
+        report.speed.append(decisions_per_second(report.rates, "speed"))
+    else:
+        report.left_out.append("steps per second: no file of a benchmark was given with --bench")
 
 
 def _of_condition(

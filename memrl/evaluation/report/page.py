@@ -65,6 +65,7 @@ def page_text(report: Report, command: str, provenance: Mapping[str, Any]) -> st
         side_by_side=[_table(own) for own in report.side_by_side],
         drawn=[_drawn(drawing) for drawing in report.across],
         sections=sections,
+        speed=[_drawn(drawing) for drawing in report.speed],
         method=_method(),
         left_out=report.left_out,
         runs=_table(tables.runs_table([condition for condition, _ in report.members])),
