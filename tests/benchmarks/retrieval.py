@@ -29,7 +29,7 @@ from rich.progress import track
 from rich.table import Table
 
 from memrl.memory.index_device import exact_index
-from memrl.memory.index_options import IndexOptions
+from memrl.memory.index_options import GROW_AT, IndexOptions
 from memrl.memory.vector_index import nearest_many
 from memrl.run_files import strict_json
 
@@ -163,12 +163,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000])
     parser.add_argument("--arms", nargs="*", default=[], help="only these")
     parser.add_argument("--texts", type=int, default=20_000, help="most real texts to embed")
+    parser.add_argument("--grow_at", type=int, default=GROW_AT, help="see IndexOptions")
     parser.add_argument("--singles", type=int, default=200, help="queries that come one at a time")
     parser.add_argument("--json", type=Path, help="write the rows to this file, after each size")
     parser.add_argument("--figure", type=Path, help="draw to this file (.png or .svg)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    arms, absent = all_arms(arguments.arms)
+    arms, absent = all_arms(arguments.arms, arguments.grow_at)
     for reason in absent:
         print(f"left out: {reason}")
     rows: list[dict[str, Any]] = []

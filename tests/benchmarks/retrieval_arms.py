@@ -6,6 +6,7 @@ import importlib.util
 import sqlite3
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,7 +39,7 @@ class Arm(Protocol):
 
 
 class MemrlArm:
-    """One kind of memrl's index, with default parameters."""
+    """One kind of memrl's index."""
 
     is_lexical = False
 
@@ -167,21 +168,29 @@ def lexical_texts(corpus: Corpus) -> list[str]:
     return corpus.texts[: len(corpus.vectors)]
 
 
-def all_arms(names: Sequence[str]) -> tuple[dict[str, Callable[[Corpus], Arm]], list[str]]:
-    """Makers of the arms that are asked for, and why others cannot be had here."""
+def all_arms(
+    names: Sequence[str], grow_at: int
+) -> tuple[dict[str, Callable[[Corpus], Arm]], list[str]]:
+    """Makers of the arms that are asked for, and why others cannot be had here.
+
+    Args:
+        names: of the arms; none for all. grow_at: see `IndexOptions`.
+    """
     arms: dict[str, Callable[[Corpus], Arm]] = {}
     absent = []
     kinds: tuple[IndexKind, ...] = ("flat", "torch", "hnsw", "ivf", "ivf_pq")
     for kind in kinds:
-        arms[kind] = lambda corpus, kind=kind: MemrlArm(corpus, IndexOptions(kind=kind))  # type: ignore[misc]
+        arms[kind] = lambda corpus, kind=kind: MemrlArm(
+            corpus, IndexOptions(kind=kind, grow_at=grow_at)
+        )  # type: ignore[misc]
     for kind in ("flat", "torch", "ivf"):
-        options = IndexOptions(kind=kind, device="cuda")
+        options = IndexOptions(kind=kind, device="cuda", grow_at=grow_at)
         try:
             resolve_device(options)
         except VectorIndexError as error:
             absent.append(f"{kind} on GPU: {error}")
             continue
-        arms[f"{kind} on GPU"] = lambda corpus, options=options: MemrlArm(corpus, options)  # type: ignore[misc]
+        arms[f"{kind} on GPU"] = partial(MemrlArm, options=options)
     others: dict[str, tuple[str, Callable[[Corpus], Arm]]] = {
         "usearch": ("usearch", UsearchArm),
         "FTS5": ("sqlite3", Fts5Arm),
