@@ -134,9 +134,10 @@ def played_strip(group: StripGroup, contestant: Contestant, episode: int) -> Pla
     played = PlayedStrip(contestant.name, 0.0)
     here: dict[int, Stay] = {}
     retrieved: set[int] = set()
+    event = 0
     while not terminated:
         process = group.process(0)
-        _note_slots(played, here, group.table, process, retrieved)
+        _note_slots(played, here, group.table, process, retrieved, event)
         retrieved.clear()
         action = int(actions(group, contestant.policy, observation)[0])
         op, row = group.layout.decode(action)
@@ -151,7 +152,7 @@ def played_strip(group: StripGroup, contestant: Contestant, episode: int) -> Pla
         later = group.process(0).log.answers[num_answers:]
         played.answers += [Answer(event, answer.evidence) for answer in later]
     process = group.process(0)
-    _note_slots(played, here, group.table, process, retrieved)
+    _note_slots(played, here, group.table, process, retrieved, event)
     for stay in here.values():
         stay.last = process.event
         played.stays.append(stay)
@@ -164,6 +165,7 @@ def _note_slots(
     table: EpisodeTable,
     process: Process,
     retrieved: set[int],
+    since: int,
 ) -> None:
     """End the stays of pages that are gone, and begin those of pages that are new."""
     slots: Sequence[int] = process.slot_pages()[:-1]  # without the arriving page
@@ -173,7 +175,7 @@ def _note_slots(
             continue
         came = process.event
         if page != EMPTY and page not in retrieved:
-            came = _arrival(table, process, page)
+            came = _arrival(table, process, page, since)
         if stay is not None:
             stay.last = max(came, stay.first)
             stay.is_kept = process.core.is_archived(stay.page)
@@ -183,9 +185,14 @@ def _note_slots(
             here[slot] = Stay(slot, page, first, process.event, page in retrieved)
 
 
-def _arrival(table: EpisodeTable, process: Process, page: int) -> int:
-    """Events when a page last arrived; what was there from the beginning came before all."""
-    kinds = table.event_kind[process.episode, : process.event]
-    pages = table.event_index[process.episode, : process.event]
+def _arrival(table: EpisodeTable, process: Process, page: int, since: int) -> int:
+    """Events when a page arrived, no earlier than the last of `since`.
+
+    What was there from the beginning came before all events. Of a page cache later requests of the
+    page were hits.
+    """
+    begin = max(since - 1, 0)
+    kinds = table.event_kind[process.episode, begin : process.event]
+    pages = table.event_index[process.episode, begin : process.event]
     arrived = np.flatnonzero((kinds != Event.QUERY) & (pages == page))
-    return int(arrived[-1]) + 1 if len(arrived) else 0
+    return begin + int(arrived[0]) + 1 if len(arrived) else since

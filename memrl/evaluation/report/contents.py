@@ -144,7 +144,10 @@ def _of_condition(
     if any(own.bins for own in calibrations):
         drawn.append(gains.calibration(calibrations, f"calibration-{number}"))
     else:
-        left_out.append(f"{condition.label}, calibration: no run has a {CALIBRATION_FILE}")
+        why = f"no run has a {CALIBRATION_FILE}"
+        if condition.is_cache:
+            why = "in a page cache predictions are no rewards"
+        left_out.append(f"{condition.label}, calibration: {why}")
     first = condition.runs[0]
     if first.strip is None:
         left_out.append(f"{condition.label}, episode: {first.folder} has no {STRIP_FILE}")

@@ -86,7 +86,8 @@ def _draw(axes: Axes, player: PlayedStrip) -> None:
                 linewidth=0,
                 label=label,
             )
-    for is_kept, color, label in ((True, INK, "evicted, stored"), (False, _RED, "evicted, lost")):
+    for is_kept, color in ((True, INK), (False, _RED)):
+        label = _how_it_left(player, is_kept=is_kept)
         gone = [(stay.last, stay.slot) for stay in player.stays if stay.is_kept is is_kept]
         _mark(axes, gone, "|", color, label)
     _mark(axes, [(own.event, own.slot) for own in player.stores], "^", _GREEN, "store")
@@ -98,6 +99,20 @@ def _draw(axes: Axes, player: PlayedStrip) -> None:
     ):
         places = [(event, _LANE) for event, own in answers if low <= own <= high]
         _mark(axes, places, marker, color, label)
+    if _is_cache(player):
+        came = [(stay.first, _LANE) for stay in player.stays]
+        _mark(axes, came, "|", _RED, "miss, the page came in")
+
+
+def _is_cache(player: PlayedStrip) -> bool:
+    """Whether pages were requested and nothing was asked."""
+    return not player.answers
+
+
+def _how_it_left(player: PlayedStrip, *, is_kept: bool) -> str:
+    if _is_cache(player):
+        return "evicted"
+    return "evicted, stored" if is_kept else "evicted, lost"
 
 
 def _mark(
@@ -109,6 +124,9 @@ def _mark(
 
 
 def _told(player: PlayedStrip) -> str:
+    if _is_cache(player):
+        evicted = sum(stay.is_kept is not None for stay in player.stays)
+        return f"{player.policy} lets {len(player.stays)} pages in and evicts {evicted}"
     lost = sum(stay.is_kept is False for stay in player.stays)
     retrieved = sum(stay.is_retrieved for stay in player.stays)
     paid = [own.evidence for own in player.answers if own.evidence is not None]
@@ -127,7 +145,7 @@ def _rows(player: PlayedStrip) -> list[list[str]]:
         if stay.is_retrieved:
             happened.append((stay.first, "retrieve", str(stay.slot), str(stay.page)))
         if stay.is_kept is not None:
-            how = "evicted, stored" if stay.is_kept else "evicted, lost"
+            how = _how_it_left(player, is_kept=stay.is_kept)
             happened.append((stay.last, how, str(stay.slot), str(stay.page)))
     for answer in player.answers:
         if answer.evidence is not None:
