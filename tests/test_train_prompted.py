@@ -214,7 +214,7 @@ def test_references_are_read_at_every_budget(finished: tuple[Path, ScriptedBacke
 
 def test_what_has_no_measure_is_not_read(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module(), "answer_rules", lambda _: None)
+        patch.setattr(train_module(), "answer_rules", lambda _workload, _embedder: None)
         outcome = train(tmp_path, "--reader.reads", '["learned"]')
         assert outcome.code == 1
         assert "No measure of answers is known for the workload chat" in outcome.error
