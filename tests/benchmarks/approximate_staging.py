@@ -51,7 +51,7 @@ EXACT = "exact"
 INDEXES = {
     EXACT: IndexOptions(kind="flat"),
     "hnsw": IndexOptions(kind="hnsw", grow_at=1),
-    "hnsw, low effort": IndexOptions(kind="hnsw", grow_at=1, effort=0.05, links=2, build_breadth=4),
+    "hnsw, low effort": IndexOptions(kind="hnsw", grow_at=1, effort=0.05, links=4, build_breadth=8),
     "ivf": IndexOptions(kind="ivf", grow_at=1),
     "ivf, low effort": IndexOptions(kind="ivf", grow_at=1, effort=0.05),
     "ivf_pq": IndexOptions(kind="ivf_pq", grow_at=1),
