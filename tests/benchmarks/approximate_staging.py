@@ -51,14 +51,16 @@ EXACT = "exact"
 INDEXES = {
     EXACT: IndexOptions(kind="flat"),
     "hnsw": IndexOptions(kind="hnsw", grow_at=1),
-    "hnsw, low effort": IndexOptions(kind="hnsw", grow_at=1, effort=0.05, links=4, build_breadth=8),
+    "hnsw, 4 links": IndexOptions(kind="hnsw", grow_at=1, links=4, build_breadth=8),
     "ivf": IndexOptions(kind="ivf", grow_at=1),
     "ivf, effort 0.25": IndexOptions(kind="ivf", grow_at=1, effort=0.25),
-    "ivf, low effort": IndexOptions(kind="ivf", grow_at=1, effort=0.05),
+    "ivf, effort 0.05": IndexOptions(kind="ivf", grow_at=1, effort=0.05),
     "ivf_pq": IndexOptions(kind="ivf_pq", grow_at=1),
-    "ivf_pq, low effort": IndexOptions(kind="ivf_pq", grow_at=1, effort=0.05, code_bytes=8),
+    "ivf_pq, effort 0.05, 8 bytes": IndexOptions(
+        kind="ivf_pq", grow_at=1, effort=0.05, code_bytes=8
+    ),
 }
-"""Low effort is less than anybody would choose, so that it can be seen what losses do."""
+"""Some are below what anybody would choose, so that it can be seen what losses do."""
 PRESETS = {
     "locomo": [
         ["configs/locomo.yaml", "--split.fold", str(fold), "--workload.test_episodes", "20"]
