@@ -75,6 +75,8 @@ bench-gpu: .venv/.ok ## the same on a CUDA device; writes bench_gpu_*.json
 	  --num-envs 256 1024 4096 16384 65536 --base-envs 4096 --json bench_gpu_growth.json
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/ppo_sps.py --device cuda \
 	  --sizes 1024 16384 --json bench_gpu_ppo.json
+	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/retrieval.py --sizes 1000000 --batch 4096 \
+	  --arms "flat on GPU" "torch on GPU" "ivf on GPU" --json bench_gpu_retrieval.json
 
 bench-train: .venv/.ok ## measure how fast the learners learn, PPO beside stable-baselines3
 	PYTHONPATH=.:tests $(BIN)/python tests/benchmarks/imitation_sps.py $(ARGS)

@@ -34,7 +34,6 @@ from memrl.memory.vector_index import nearest_many
 from memrl.run_files import strict_json
 
 COUNT = 10
-BATCH_SIZE = 256
 LEAST_SECONDS = 0.5  # of batches, so that a rate is no accident
 PACKAGES = ("faiss-cpu", "faiss-gpu", "torch", "numpy", "usearch", "bm25s", "rank-bm25")
 COLUMNS = {
@@ -61,7 +60,11 @@ def exact_rows(corpus: Corpus, num_queries: int) -> list[set[int]]:
 
 
 def measure(
-    make: Callable[[Corpus], Arm], corpus: Corpus, truth: list[set[int]], num_singles: int
+    make: Callable[[Corpus], Arm],
+    corpus: Corpus,
+    truth: list[set[int]],
+    num_singles: int,
+    batch_size: int,
 ) -> dict[str, Any]:
     """One arm on one corpus."""
     start = time.process_time()
@@ -80,7 +83,7 @@ def measure(
     batches, batch_s = 0, 0.0
     while batch_s < LEAST_SECONDS:
         start = clock()
-        arm.search(slice(0, BATCH_SIZE), COUNT)
+        arm.search(slice(0, batch_size), COUNT)
         batches, batch_s = batches + 1, batch_s + clock() - start
     held = min(len(corpus.vectors), len(corpus.texts)) if arm.is_lexical else len(corpus.vectors)
     num_bytes = arm.num_bytes()
@@ -94,7 +97,7 @@ def measure(
         "p50_ms": p50,
         "p95_ms": p95,
         "single_qps": 1e3 / float(np.mean(wall if on_gpu else cpu)),
-        "batch_qps": batches * min(BATCH_SIZE, len(corpus.queries)) / batch_s,
+        "batch_qps": batches * batch_size / batch_s,
         "build_s": build_s,
         "bytes_per_vector": None if num_bytes is None else num_bytes / held,
     }
@@ -108,9 +111,9 @@ def add_times_flat(rows: list[dict[str, Any]]) -> None:
         row["times_flat"] = None if own is None else own / row["single_cpu_ms"]
 
 
-def show(rows: list[dict[str, Any]]) -> None:
+def show(rows: list[dict[str, Any]], batch_size: int) -> None:
     """Print the rows as a table."""
-    table = Table(title=f"{DIMENSION} dimensions, the best {COUNT}; batches of {BATCH_SIZE}")
+    table = Table(title=f"{DIMENSION} dimensions, the best {COUNT}; batches of {batch_size}")
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "arm" else "right")
     for row in rows:
@@ -165,6 +168,7 @@ def main() -> None:
     parser.add_argument("--texts", type=int, default=20_000, help="most real texts to embed")
     parser.add_argument("--grow_at", type=int, default=GROW_AT, help="see IndexOptions")
     parser.add_argument("--singles", type=int, default=200, help="queries that come one at a time")
+    parser.add_argument("--batch", type=int, default=256, help="queries that come together")
     parser.add_argument("--json", type=Path, help="write the rows to this file, after each size")
     parser.add_argument("--figure", type=Path, help="draw to this file (.png or .svg)")
     arguments = parser.parse_args()
@@ -174,18 +178,23 @@ def main() -> None:
         print(f"left out: {reason}")
     rows: list[dict[str, Any]] = []
     for size in arguments.sizes:
-        num_queries = max(BATCH_SIZE, arguments.singles)
+        num_queries = max(arguments.batch, arguments.singles)
         corpus = make_corpus(size, arguments.texts, num_queries)
         truth = exact_rows(corpus, arguments.singles)
         for name in track(arms, f"{size:,} vectors", console=Console(stderr=True)):
-            row = measure(arms[name], corpus, truth, arguments.singles)
+            row = measure(arms[name], corpus, truth, arguments.singles, arguments.batch)
             rows.append({**row, "real_vectors": corpus.num_real})
             gc.collect()
             add_times_flat(rows)
             if arguments.json:
-                told = {"machine": machine(), "noise_length": NOISE_LENGTH, "rows": rows}
+                told = {
+                    "machine": machine(),
+                    "noise_length": NOISE_LENGTH,
+                    "batch": arguments.batch,
+                }
+                told["rows"] = rows
                 arguments.json.write_text(strict_json(told, indent=1) + "\n")
-    show(rows)
+    show(rows, arguments.batch)
     if arguments.figure:
         draw(rows, arguments.figure)
 

@@ -47,7 +47,9 @@ def make_corpus(size: int, num_texts: int, num_queries: int) -> Corpus:
     if data_dir:
         texts, questions = _real_texts(Path(data_dir))
         texts = [texts[row] for row in rng.permutation(len(texts[:num_texts]))]
-        questions = [questions[row] for row in rng.permutation(len(questions))[:num_queries]]
+        # Again from the first, where more are wanted than there are.
+        order = np.resize(rng.permutation(len(questions)), num_queries)
+        questions = [questions[row] for row in order]
         embedder = CachedEmbedder(SentenceTransformerEmbedder())
         real, queries = embedder.embed(texts), embedder.embed(questions)
     else:
