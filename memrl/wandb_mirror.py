@@ -108,7 +108,7 @@ class WandbMirror:
             artifact = wandb.Artifact(name, kind)
             for path in paths:
                 if path.is_dir():
-                    artifact.add_dir(str(path))
+                    artifact.add_dir(str(path), name=path.name)  # several may hold the same names
                 else:
                     artifact.add_file(str(path))
             self.run.log_artifact(artifact)

@@ -58,7 +58,7 @@ def test_wandb_mirrors_the_run_offline(tmp_path: Path, monkeypatch: pytest.Monke
     assert (table.parents[2] / picture["strips/fifo/path"]).exists()
     files = ["config.yaml", "provenance.json"]
     assert mirror.artifacts["locomo-s3-provenance"] == ("provenance", files)
-    files = ["checkpoint.json", "report.html"]
+    files = ["checkpoint-1/checkpoint.json", "report.html"]
     assert mirror.artifacts["locomo-s3-best"] == ("checkpoint", files)
     assert mirror.summary["recall"] == 0.75
     assert mirror.exit_code == 0
@@ -172,7 +172,7 @@ def test_closing_twice_closes_once(tmp_path: Path) -> None:
 def test_wandb_gets_what_a_run_of_train_py_made(tmp_path: Path) -> None:
     outcome = train(
         tmp_path,
-        *("--wandb_mode", "offline", "--learner.rounds", "1", "--workload.train_episodes", "2"),
+        *("--wandb_mode", "offline", "--workload.train_episodes", "2"),
     )
     assert outcome.code == 0, outcome.err
     folder = tmp_path / "runs" / "tiny" / "seed0"
@@ -185,7 +185,11 @@ def test_wandb_gets_what_a_run_of_train_py_made(tmp_path: Path) -> None:
     assert any(row.get("episode_strip/_type") == "image-file" for row in mirror.history)
     assert (folder / "strip.png").stat().st_size > 5_000
     assert mirror.artifacts["tiny-s0-provenance"][0] == "provenance"
-    assert mirror.artifacts["tiny-s0-checkpoint"][0] == "checkpoint"
+    kind, files = mirror.artifacts["tiny-s0-checkpoint"]
+    assert kind == "checkpoint"
+    kept = sorted(path.name for path in folder.glob("checkpoint-*"))
+    assert len(kept) == 2
+    assert sorted({name.split("/")[0] for name in files}) == kept
     assert mirror.config["workload"]["name"] == "chat"
     assert mirror.summary["num_seeds"] == 1
     assert mirror.exit_code == 0
