@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from envs.workloads.document_qa import load_document_qa
 from envs.workloads.locomo import load_locomo
 from envs.workloads.msc import load_msc
+from memrl.document_config import DocumentQaConfig
 from memrl.memory.embedders import CachedEmbedder, SentenceTransformerEmbedder
 from memrl.memory.vector_index import Vectors
 
@@ -38,7 +40,7 @@ class Corpus:
 
 
 def make_corpus(size: int, num_texts: int, num_queries: int) -> Corpus:
-    """Embed up to `num_texts` texts of LoCoMo and MSC, and draw more vectors up to `size`.
+    """Embed up to `num_texts` texts of the data sets, and draw more vectors up to `size`.
 
     LoCoMo's questions are the queries. Without `MEMRL_DATA` texts and vectors are random.
     """
@@ -70,11 +72,21 @@ def make_corpus(size: int, num_texts: int, num_queries: int) -> Corpus:
 
 
 def _real_texts(root: Path) -> tuple[list[str], list[str]]:
-    """Distinct (texts, questions): LoCoMo's pages, then what MSC's speakers say of themselves."""
+    """Distinct (texts, questions), in this order.
+
+    LoCoMo's pages, what MSC's speakers say of themselves, MSC's pages, and the passages of
+    NaturalQuestions and of 2WikiMultihopQA's corpus.
+    """
     locomo, msc = load_locomo(root), load_msc(root)
+    rng = np.random.default_rng(0)
+    corpora = [
+        load_document_qa(root, DocumentQaConfig(dataset=dataset, scope="corpus"), rng)
+        for dataset in ("nq", "2wiki")
+    ]
     texts = [page.rendered for document in locomo.documents for page in document.pages]
     texts += [query.text for document in msc.documents for query in document.queries]
     texts += [page.rendered for document in msc.documents for page in document.pages]
+    texts += [page.rendered for corpus in corpora for page in corpus.documents[0].pages]
     questions = {query.text for document in locomo.documents for query in document.queries}
     return [text for text in dict.fromkeys(texts) if text not in questions], sorted(questions)
 
