@@ -72,6 +72,8 @@ class LearnerConfig:
             0 where a needless operation is dear and every needed one is worth much more.
         realization: share of a stored page's later value that labels count on.
         staging_realization: the same for evidence that NEXT or SEARCH would stage.
+        room_price: share of what a store is expected to push out of a full archive that labels take
+            off its value.
         heuristic_frac: share of each later round's episodes that heuristics play.
         exploration: probability that the learner's decision is replaced by a random legal one while
             states are collected.
@@ -87,13 +89,14 @@ class LearnerConfig:
     gain_margin: float = 0.0
     realization: float = 0.4
     staging_realization: float = 0.2
+    room_price: float = 1.0
     heuristic_frac: float = 0.25
     exploration: float = 0.02
 
     def __post_init__(self) -> None:
         """Refuse settings that could not learn."""
         at_least(self, 1, "rounds", "episodes_per_round", "updates_per_round", "batch_size")
-        at_least(self, 0, "weight_decay", "realization", "staging_realization")
+        at_least(self, 0, "weight_decay", "realization", "staging_realization", "room_price")
         fractions(self, "heuristic_frac", "exploration")
         above_0(self, "learning_rate", "gain_scale")
 

@@ -6,6 +6,7 @@ Written from the docstring of `memrl.algos.labels`, with lists and loops, on the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from fractions import Fraction
 
 import numpy as np
 
@@ -26,11 +27,13 @@ class SlowGains:
         row: int,
         realization: float = 1.0,
         staging_realization: float = 1.0,
+        room_price: float = 1.0,
     ) -> None:
         self.process = group.process(row)
         self.table, self.options = group.table, group.options
         self.reward = group.options.reward
         self.realization, self.staging_realization = realization, staging_realization
+        self.room_price = room_price
         self.later = self._later_queries()
         self.needs = self._needs_now()
         core = self.process.core
@@ -102,6 +105,23 @@ class SlowGains:
             if page in needs and place < ahead <= kept_events
         )
 
+    def pushed_out(self) -> float:
+        """What a store now loses, by the page that archival drops one store earlier for it."""
+        process, capacity = self.process, self.options.archival_capacity
+        if capacity is None:
+            return 0.0
+        archive = list(process.core.archive)
+        free = int(capacity) - len(archive)
+        total = 0.0
+        for page in archive:
+            for place in range(len(archive)):  # where it may stand in the queue, all alike
+                for ahead, needs in self.later:
+                    stores = Fraction(ahead * process.core.counts.stores, max(process.event, 1))
+                    if page in needs and free + place < stores <= free + place + 1:
+                        worth = self.reward.evidence / len(needs) - self.reward.retrieve
+                        total += max(0.0, worth) / len(archive)
+        return total
+
     def covers(self, page: int) -> float:
         """What a page brings once it is retrieved: evidence, or the rest of the route to it."""
         if page in self.absent:
@@ -153,7 +173,8 @@ class SlowGains:
             return self.covers(page) - lost - reward.retrieve - tokens
         page = process.slot_pages()[argument]
         if op is Op.STORE:
-            return self.realization * self.stored_value(page) - reward.store
+            value = self.stored_value(page) - self.room_price * self.pushed_out()
+            return self.realization * value - reward.store
         if op is Op.SEARCH:
             return self._restaged(self.staged_by(page)) - reward.search
         if process.phase is Phase.QUERY:

@@ -159,6 +159,7 @@ class GainRegression:
             options,
             realization=self._config.realization,
             staging_realization=self._config.staging_realization,
+            room_price=self._config.room_price,
         )
 
     def _plan(self, number: int, episodes: Sequence[int]) -> Plan:

@@ -6,7 +6,9 @@
               `staging_realization`, less its cost
     SEARCH    the same for the candidates that the page as focus would stage
     STORE     shares of later queries that need the page while it would be absent and before the
-              archive drops it, less retrieving it then, times `realization`, less its cost
+              archive drops it, less retrieving it then, less `room_price` times what the page
+              that a full archive drops for it is worth in the same way (`memrl.algos.room`); all
+              times `realization`, less its cost
     EVICT     what losing the victim would cost, less what losing this page would; at a query,
               where YIELD evicts nothing, less its cost
 
@@ -36,6 +38,7 @@ from torch import Tensor
 
 from memrl.actions import ActionLayout, Op
 from memrl.algos.evidence import Evidence
+from memrl.algos.room import archive_events, pushed_out_of_archive
 from memrl.foresight import future_value, is_in, shares
 from memrl.memory.paging import EMPTY
 from memrl.options import PagingOptions
@@ -53,6 +56,7 @@ def gain_labels(
     *,
     realization: float,
     staging_realization: float,
+    room_price: float,
 ) -> Tensor:
     """Gain of each action over YIELD, in reward.
 
@@ -60,7 +64,7 @@ def gain_labels(
         privileged: the hidden truth of B decision points.
         table: the tensors of their table.
         options: resolved options.
-        realization, staging_realization: see the module docstring.
+        realization, staging_realization, room_price: see the module docstring.
 
     Returns:
         (B, A) float32; meaningful for legal actions only, 0 for YIELD.
@@ -77,7 +81,8 @@ def gain_labels(
     else:
         now = torch.zeros_like(victim_page)
         value = victim * _stored_value(privileged, options, victim_page, now, realization)
-    gains[:, layout.block(Op.STORE)] = value - reward.store
+    price = realization * room_price * pushed_out_of_archive(privileged, options)
+    gains[:, layout.block(Op.STORE)] = value - price[:, None] - reward.store
     if options.evict_scope == "any" or options.admission == "optional":
         loss = _loss(privileged, options, state.slot_page, realization)  # (B, N)
         victim_loss = _loss(privileged, options, victim_page, realization)
@@ -146,16 +151,6 @@ def _candidate_tokens(
     return tokens.clamp(max=int(options.capacity)) if options.unit == "tokens" else tokens
 
 
-def _archive_events(privileged: PrivilegedState, options: PagingOptions) -> Tensor:
-    """(B,) events for which archival would keep a page stored now, at the pace of stores so far."""
-    clock = privileged.state.clock
-    if options.archival_capacity is None:
-        return torch.full_like(clock, torch.inf, dtype=torch.float32)
-    # The product first: a pace of 1/7 has no exact float, and seven events would be a little less.
-    places_and_events = options.archival_capacity * clock.clamp(min=1)
-    return places_and_events / privileged.stores.clamp(min=1)
-
-
 def _queue_place(state: PagingState) -> Tensor:
     """(B, N) place in the FIFO queue, 0 for the victim; 0 where nothing is resident.
 
@@ -182,7 +177,7 @@ def _stored_value(
         absent_after=absent_after,
         evidence_weight=options.reward.evidence,
         retrieve_cost=options.reward.retrieve,
-        archive_events=_archive_events(privileged, options),
+        archive_events=archive_events(privileged, options),
     )
     return realization * value
 

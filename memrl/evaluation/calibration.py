@@ -89,6 +89,7 @@ class _Witness:
             self._options,
             realization=self._learner.realization,
             staging_realization=self._learner.staging_realization,
+            room_price=self._learner.room_price,
         ).cpu()
         layout = layout_of(observation)
         for op in Op:

@@ -65,7 +65,12 @@ def collected(
 
     def label(privileged: PrivilegedState) -> Tensor:
         return gain_labels(
-            privileged, tensors, group.options, realization=0.6, staging_realization=0.25
+            privileged,
+            tensors,
+            group.options,
+            realization=0.6,
+            staging_realization=0.25,
+            room_price=1.0,
         )
 
     collect(group, replace(whole or plan(), **fields), label, decisions, with_context=with_context)

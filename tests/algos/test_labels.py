@@ -34,6 +34,7 @@ PLAIN = replace(REWARD, tokens=0.0)
 
 
 STAGING = 0.25  # `staging_realization` of all tests
+ROOM_PRICE = 0.75
 
 
 def labels_of(group: LockstepPaging | BatchedPaging, realization: float) -> torch.Tensor:
@@ -43,6 +44,7 @@ def labels_of(group: LockstepPaging | BatchedPaging, realization: float) -> torc
         group.options,
         realization=realization,
         staging_realization=STAGING,
+        room_price=ROOM_PRICE,
     )
 
 
@@ -66,7 +68,7 @@ def compare_along_random_play(
         assert labels.dtype == torch.float32
         masks = observation["action_mask"].numpy()
         for row in np.flatnonzero(running).tolist():
-            slow = SlowGains(group, row, realization, STAGING)
+            slow = SlowGains(group, row, realization, STAGING, ROOM_PRICE)
             for action in np.flatnonzero(masks[row]).tolist():
                 op, argument = group.layout.decode(action)
                 if is_compared(group, op, argument):
@@ -261,6 +263,32 @@ def test_the_events_that_the_archive_keeps_a_page_are_not_rounded_off(
     assert (process.event, process.core.counts.stores, process.core.victim) == (7, 1, 1)
     value = 1 - PLAIN.retrieve if counts else 0.0
     assert decision(Op.STORE, 1) == value - PLAIN.store
+
+
+@pytest.mark.parametrize(("capacity", "lost"), [(3, 0.0), (2, 0.5), (1, 0.0)])
+def test_a_store_pays_for_what_the_archive_drops_for_it(capacity: int, lost: float) -> None:
+    """Pages 0 and 1 are stored by event 6; page 0 is asked for three events later: one store more.
+
+    An archive of three does not overflow by then. One of two drops either page. One of one holds
+    page 1 alone, and page 0 is gone.
+    """
+    texts = [f"page {number}" for number in range(10)]
+    table = table_of(texts, [(8, Query("what about page 0?", (0,)))])
+    decision = Decision(table, STORE_THREE[:2], 0.5, archival_capacity=capacity)
+    process = decision.group.process(0)
+    assert (process.event, process.core.counts.stores) == (6, 2)
+    value = -ROOM_PRICE * lost * (1 - PLAIN.retrieve)
+    assert decision(Op.STORE, 2) == pytest.approx(0.5 * value - PLAIN.store)
+
+
+def test_a_store_costs_no_room_where_all_would_be_dropped_anyway() -> None:
+    """Two stores in six events: what an archive of two holds is gone after six events more."""
+    texts = [f"page {number}" for number in range(14)]
+    for asked_after, lost in [(10, 0.5), (11, 0.5), (12, 0.0)]:
+        table = table_of(texts, [(asked_after, Query("what about page 0?", (0,)))])
+        decision = Decision(table, STORE_THREE[:2], 1.0, archival_capacity=2)
+        value = -ROOM_PRICE * lost * (1 - PLAIN.retrieve)
+        assert decision(Op.STORE, 2) == pytest.approx(value - PLAIN.store), asked_after
 
 
 def test_retrieve_gains_the_share_that_it_newly_covers() -> None:

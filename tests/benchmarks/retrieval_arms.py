@@ -70,7 +70,7 @@ class UsearchArm:
     name, is_lexical = "usearch", False
 
     def __init__(self, corpus: Corpus) -> None:
-        from usearch.index import Index  # type: ignore[import-not-found]
+        from usearch.index import Index
 
         self._corpus = corpus
         self._index: Any = Index(ndim=corpus.vectors.shape[1], metric="ip", dtype="f32")
@@ -144,7 +144,7 @@ class RankBm25Arm:
     name, is_lexical = "rank-bm25", True
 
     def __init__(self, corpus: Corpus) -> None:
-        from rank_bm25 import BM25Okapi  # type: ignore[import-not-found]
+        from rank_bm25 import BM25Okapi
 
         self._queries = [terms(question) for question in corpus.questions]
         self._index: Any = BM25Okapi([terms(text) for text in lexical_texts(corpus)])

@@ -211,6 +211,7 @@ def labels_of(group: Any) -> torch.Tensor:
         group.options,
         realization=0.4,
         staging_realization=0.2,
+        room_price=1.0,
     )
 
 
