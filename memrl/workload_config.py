@@ -121,6 +121,8 @@ class WorkloadConfig:
         window_pages: consecutive pages of a document that make an episode.
         max_queries: most questions of an episode.
         train_episodes, validation_episodes, test_episodes: episodes drawn from each document.
+        train_wrong_needs_frac: share of the needs in training documents that are replaced by other
+            pages: what wrong labels cost.
         include_unanswerable: also ask questions that pay no evidence.
         correct_evidence, mask_wrong_answers: apply LoCoMo's errata.
         embedder: "hashing", a sentence-transformers model, or a folder with one.
@@ -156,6 +158,7 @@ class WorkloadConfig:
     correct_evidence: bool = True
     mask_wrong_answers: bool = True
     embedder: str = "all-MiniLM-L6-v2"
+    train_wrong_needs_frac: float = 0.0
     chat: ChatConfig = field(default_factory=ChatConfig)
     msc: MscConfig = field(default_factory=MscConfig)
     dmr: DmrConfig = field(default_factory=DmrConfig)
@@ -170,6 +173,7 @@ class WorkloadConfig:
         """Refuse sizes that leave nothing to play."""
         at_least(self, 1, "window_pages", "max_queries")
         at_least(self, 1, "train_episodes", "validation_episodes", "test_episodes")
+        fractions(self, "train_wrong_needs_frac")
 
 
 @dataclass(frozen=True)

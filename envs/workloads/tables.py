@@ -23,6 +23,7 @@ from envs.workloads.loading import load_workload
 from envs.workloads.nested_kv import generate_nested_kv, whole_documents
 from envs.workloads.page_cache import halves, whole_streams
 from envs.workloads.splits import DATA_SEED, Split, split_documents, split_workload
+from envs.workloads.wrong_needs import with_wrong_needs
 from memrl.cache import default_cache_folder
 from memrl.config import ConfigurationError, parse_config
 from memrl.document_config import DocumentQaConfig
@@ -107,7 +108,15 @@ def build_tables(
         ),
         "test": ([workload.documents[i] for i in split.test], config.test_episodes),
     }
+    if config.train_wrong_needs_frac:
+        rng = Streams(DATA_SEED).generator("workload", 2, 3)
+        wrong = with_wrong_needs(train_documents, config.train_wrong_needs_frac, rng)
+        parts["train"] = (wrong, config.train_episodes)
     if len({id(document.pages) for document in workload.documents}) == 1:
+        if config.train_wrong_needs_frac:
+            raise ValueError(
+                "train_wrong_needs_frac has to be 0 where all questions share a corpus."
+            )
         return _corpus_tables(workload, split, embedder, statistics, folder)
     streams = Streams(DATA_SEED)
     tables: dict[str, EpisodeTable] = {}
@@ -142,6 +151,8 @@ def _corpus_tables(
 
 def _request_tables(workload: Workload, split: SplitConfig, config: WorkloadConfig) -> Tables:
     streams = workload.streams
+    if config.train_wrong_needs_frac:
+        raise ValueError("train_wrong_needs_frac has to be 0 in page caches, which have no needs.")
     if split.kind == "halves":
         parts = halves(streams, split.validation_frac)
     else:

@@ -334,3 +334,24 @@ def test_a_presets_tables_are_those_of_its_split(tmp_path: Path) -> None:
     assert made.test.content_hash() == expected.test.content_hash()
     assert made.train.num_episodes == 2 * made.train.num_documents
     assert options == config.paging.resolved(**expected.train.medians())
+
+
+def test_wrong_needs_are_those_of_training_documents_alone() -> None:
+    workload = load_workload(CONFIG)
+    right = build_tables(workload, SPLIT, CONFIG, embedder=HashingEmbedder(16))
+    config = replace(CONFIG, train_wrong_needs_frac=0.9999)
+    wrong = build_tables(workload, SPLIT, config, embedder=HashingEmbedder(16))
+    assert wrong.validation.content_hash() == right.validation.content_hash()
+    assert wrong.test.content_hash() == right.test.content_hash()
+    assert np.array_equal(wrong.train.page_tokens, right.train.page_tokens)
+    before, after = right.train.query_needs, wrong.train.query_needs
+    assert ((after >= 0) == (before >= 0)).all()
+    assert not (after == before)[before >= 0].any()
+
+
+def test_wrong_needs_are_refused_where_nothing_could_be_replaced() -> None:
+    arguments = ("--workload.train_wrong_needs_frac", "0.5")
+    with pytest.raises(ConfigurationError, match="has to be 0 in page caches"):
+        preset_tables("configs/page_cache.yaml", *arguments)
+    with pytest.raises(ValueError, match="train_wrong_needs_frac must lie in"):
+        replace(CONFIG, train_wrong_needs_frac=1.5)
