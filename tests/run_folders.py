@@ -67,6 +67,7 @@ def write_run(
     capacity: int = 24,
     commit: str = "a" * 40,
     test_hash: str = "1" * 64,
+    file_hash: str = "3" * 64,
     quality: dict[str, float] | None = None,
     names: list[str] | None = None,
     episodes: int = 1,
@@ -82,7 +83,11 @@ def write_run(
     start = {
         "command": ["train.py", "--seed", str(seed)],
         "code": {"commit": commit, "dirty": False},
-        "data": {"workload": "chat", "tables": {"test": test_hash}},
+        "data": {
+            "workload": config.workload.name,
+            "provenance": {"files": {"a file": file_hash}},
+            "tables": {"test": test_hash},
+        },
     }
     append_start(folder / "provenance.json", start)
     documents_there = names or [f"d{number}" for number in range(documents)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from run_folders import QUALITY, write_run
 from tiny_runs import Outcome, called
 
+from memrl.config import RunConfig
 from memrl.evaluation import __main__ as program
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, LEARNED
 from memrl.evaluation.report.build import REPORT_SCHEMA
@@ -170,6 +172,33 @@ def test_other_versions_and_data_are_refused_unless_asked_for(
     assert str(runs[1]) in error
     mixed = make_report([read_run(run) for run in runs], mix=True)
     assert told in mixed.notes[0]
+
+
+def settings_of(**fields: Any) -> RunConfig:
+    base = RunConfig(name="-".join(map(str, fields.values())))
+    return replace(base, workload=replace(base.workload, **fields))
+
+
+def test_other_workloads_and_other_ways_of_asking_stand_side_by_side(tmp_path: Path) -> None:
+    """Their tables differ because their settings do."""
+    runs = [
+        write_run(tmp_path, config=settings_of(name="locomo")),
+        write_run(tmp_path, config=settings_of(name="locomo", ask="end"), test_hash="2" * 64),
+        write_run(tmp_path, config=settings_of(name="dmr"), test_hash="4" * 64, file_hash="5" * 64),
+    ]
+    made = make_report([read_run(run) for run in runs], mix=False)
+    assert len(made.members) == 3
+    assert not any("differ in" in note for note in made.notes)
+
+
+def test_other_files_of_the_same_workload_are_refused(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path, config=settings_of(name="dmr")),
+        write_run(tmp_path, config=settings_of(name="locomo")),
+        write_run(tmp_path, config=settings_of(name="locomo", ask="end"), file_hash="5" * 64),
+    ]
+    error = refused(tmp_path, *runs)
+    assert f"{runs[1]} and {runs[2]} differ in files.a file (333333333333... and 5" in error
 
 
 def test_other_schemas_are_refused_and_never_averaged(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from memrl.run_files import (
     read_config,
     read_metrics,
     read_starts,
+    strict_json,
 )
 
 _TEXT_LENGTH = 12  # of a hash or another value in a message
@@ -196,24 +197,42 @@ def _require_episodes(folder: Path, names: Sequence[str], entries: Sequence[Entr
 def differences(runs: Sequence[FinishedRun]) -> Iterator[str]:
     """What sets runs apart that one report should not mix: versions and data, a sentence each.
 
-    Every run is compared with the first one; where each document was left out in turn, tables are
-    those of a fold, and are compared with the first run of the same fold. What was said once is not
-    said again of further runs.
+    Versions are compared with those of the first run. Data are compared with those of the first run
+    that should have the same: all of it, tables too, with the first of the same workload and split
+    settings and the same fold; what no fold changes with the first of these settings; and with
+    another run of the workload at least its files. Different workloads have nothing in common. What
+    was said once is not said again of further runs.
     """
-    of_fold: dict[int | None, FinishedRun] = {}
+    first: dict[str, tuple[FinishedRun, dict[str, Any]]] = {}
     said = set()
     for run in runs:
-        twin = of_fold.setdefault(run.fold, run)
-        apart = _apart(_version(runs[0]), _version(run))
-        if twin is run:
-            apart += _apart(runs[0].data_of_all_folds, run.data_of_all_folds)
-        else:
-            apart += _apart(twin.data, run.data)
+        apart, other = _apart(_version(runs[0]), _version(run)), runs[0]
+        for data_of, data in _comparable_data(run).items():
+            twin, expected = first.setdefault(data_of, (run, data))
+            if twin is not run:
+                different = _apart(expected, data)
+                other = twin if different and not apart else other
+                apart += different
+                break  # what is compared less closely is a part of this
         told = listed(apart, _MOST_KEYS)
         if apart and told not in said:
             said.add(told)
-            other = twin if twin is not run else runs[0]
             yield f"{other.folder} and {run.folder} differ in {told}"
+
+
+def _comparable_data(run: FinishedRun) -> dict[str, dict[str, Any]]:
+    """By what runs have to share for it, the data that are the same then; the closest first."""
+    name = run.data.get("workload")
+    documents = {
+        key: own for key, own in run.settings.items() if key.startswith(("workload.", "split."))
+    }
+    provenance = run.data.get("provenance")
+    files = provenance.get("files") if isinstance(provenance, dict) else None
+    return {
+        strict_json([name, documents, run.fold]): run.data,
+        strict_json([name, documents]): run.data_of_all_folds,
+        strict_json([name]): {"files": files},
+    }
 
 
 def require_alike(runs: Sequence[FinishedRun], *, mix: bool) -> list[str]:
@@ -236,10 +255,8 @@ def _version(run: FinishedRun) -> dict[str, Any]:
 
 
 def _apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Keys with both values; of two workloads, which have nothing in common, only their names."""
+    """Keys with both values."""
     before, now = dotted(first), dotted(second)
-    if before.get("workload") != now.get("workload"):
-        return [f"workload ({before.get('workload')} and {now.get('workload')})"]
     return [
         f"{key} ({_short(before.get(key))} and {_short(now.get(key))})"
         for key in sorted(before.keys() | now.keys())
