@@ -48,6 +48,7 @@ def strip(drawn: EpisodeStrip, run: str, key: str) -> Drawing:
         axes.set_ylabel("slot")
         axes.grid(visible=False)
     panels[-1].set_xlabel("events")
+    panels[-1].locator_params(axis="x", integer=True)
     named = {
         label: handle
         for axes in panels
