@@ -196,6 +196,11 @@ def main() -> int:
         default=[],
         help="files that benchmarks of environments wrote with --json: a figure of their speed",
     )
+    reporting.add_argument(
+        "--readme",
+        type=Path,
+        help="Markdown file in which to write the headline, where docs/report.md says",
+    )
     arguments, rest = parser.parse_known_args()
     if rest and arguments.command in ("merge", "report"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -209,6 +214,7 @@ def main() -> int:
                 mix=arguments.mix == "true",
                 provenance=collect_provenance(sys.argv, {}, {}),
                 bench=arguments.bench,
+                readme=arguments.readme,
             )
         elif arguments.command == "answers":
             score_answers(arguments.answers, parse_config(rest), arguments.out)

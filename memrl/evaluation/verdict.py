@@ -12,7 +12,7 @@ played by each run's own choice on that run's episodes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,22 +21,27 @@ from memrl.evaluation.entry import Entry
 
 BEST_HEURISTIC = "best heuristic"
 """Name of the opponent, as a row and as a control."""
+BEST_UNLEARNED = "best unlearned rule"
+"""The same among rules that fit nothing to the training documents."""
 
 Verdict = Literal["beats", "does not beat", "cannot be told apart from"]
 
 
-def best_heuristic(entries: Sequence[Entry]) -> Entry | None:
+def best_heuristic(
+    entries: Sequence[Entry], name: str = BEST_HEURISTIC, without: Collection[str] = ()
+) -> Entry | None:
     """What the heuristics chosen on validation left on test, put together over the runs.
 
     Args:
         entries: all contestants, played on the same episodes of the same runs.
+        name: of the entry. without: names of heuristics that are not eligible.
 
     Returns:
         An entry whose `settings` name each run's choice as `policy`, beside the settings of that;
         the highest reward per question on validation, the first among equals. None where a run
         played no heuristic on validation.
     """
-    pool = [entry for entry in entries if entry.kind == "heuristic"]
+    pool = [entry for entry in entries if entry.kind == "heuristic" and entry.name not in without]
     chosen: list[Entry] = []
     for run in range(len(entries[0].settings)):
         scores = [-np.inf if (own := e.validation[run]) is None else own for e in pool]
@@ -44,7 +49,7 @@ def best_heuristic(entries: Sequence[Entry]) -> Entry | None:
             return None
         chosen.append(pool[int(np.argmax(scores))])
     return Entry(
-        name=BEST_HEURISTIC,
+        name=name,
         is_privileged=False,
         overrides={},
         settings=[{"policy": e.name} | e.settings[run] for run, e in enumerate(chosen)],

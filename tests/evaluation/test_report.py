@@ -20,6 +20,7 @@ from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, LEARNED
 from memrl.evaluation.report.build import REPORT_SCHEMA
 from memrl.evaluation.report.contents import make_report
 from memrl.evaluation.report.folders import read_run
+from memrl.evaluation.report.headline import BEGIN, END
 from memrl.run_files import RunError
 
 SCRIPT = "<script>alert('$1$')</script> & \"it\""
@@ -74,6 +75,12 @@ def test_results_hold_every_number_with_what_it_rests_on(made: tuple[Outcome, Pa
     assert pair["difference"]["estimate"] == pytest.approx(0.5 - 0.005)
     assert pair["difference"]["interval"]["low"] == pytest.approx(0.495), "all alike"
     assert pair["probability_of_improvement"]["estimate"] == 1.0
+    assert pair["gap_closed"]["estimate"] == pytest.approx(0.495 / 0.7425)
+    by_control = {pair["control"]: pair for pair in own["paired"]}
+    assert by_control["best unlearned rule"] == by_control[SCRIPT] | {
+        "control": "best unlearned rule"  # of the two that fit nothing
+    }
+    assert by_control["best heuristic"] == by_control["prior rule"] | {"control": "best heuristic"}
     fronts = {front["cost"]: front for front in own["fronts"]}
     assert fronts["operations_per_question"]["front"] == [FIFO, "prior rule", LEARNED]
 
@@ -146,7 +153,7 @@ def test_each_figure_has_its_text_command_table_and_files(made: tuple[Outcome, P
 # ---------------------------------------------------------------------- refusals
 
 
-def refused(tmp_path: Path, *runs: Path) -> str:
+def refused(tmp_path: Path, *runs: Path | str) -> str:
     outcome = report(*runs, "--out", tmp_path / "out")
     assert outcome.code == 1
     assert not (tmp_path / "out").exists()
@@ -248,6 +255,46 @@ def test_one_document_gets_no_interval_and_it_is_said(tmp_path: Path) -> None:
     assert "of one document alone no interval can be given" in made.notes[0]
     (pair,) = [pair for pair in numbers["paired"] if pair["control"] == FIFO]
     assert pair["difference"]["interval"] is pair["t_interval"] is None
+
+
+# ---------------------------------------------------------------------- headline
+
+
+def test_the_headline_takes_its_place_and_nothing_else(tmp_path: Path) -> None:
+    runs = [
+        write_run(tmp_path, seed=seed, capacity=capacity) for capacity in (8, 16) for seed in (0, 1)
+    ]
+    readme = tmp_path / "README.md"
+    before, after = "# A title\n\ntext | of ours\n", "\n## Next\r\n"
+    readme.write_bytes(f"{before}{BEGIN}\nold\n{END}{after}".encode())
+    for _ in range(2):  # the second time over its own words
+        assert report(*runs, "--out", tmp_path / "out", "--readme", readme).code == 0
+        text = readme.read_bytes().decode()
+        assert text.startswith(
+            f"{before}{BEGIN}\n\n**chat-8: capacity 8** (6 documents, 2 seeds). "
+        )
+        assert text.endswith(f"\n\n{END}{after}")
+        assert "old" not in text
+    closed = f"{LEARNED} closes 67% ("
+    assert text.count(closed) == 2
+    assert f"of the gap between the best unlearned rule and {CLAIRVOYANT} (+0.495," in text
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    assert len(lines) == 2 + len(QUALITY)
+    assert len({line.count(" | ") for line in lines}) == 1
+    assert f"| {LEARNED} | 0.760 | " in text
+    assert "python -m memrl.evaluation report" in text
+
+
+@pytest.mark.parametrize("text", ["nothing", f"{END}\n{BEGIN}", f"{BEGIN}{BEGIN}{END}", BEGIN])
+def test_a_readme_without_a_place_is_refused_before_anything_is_written(
+    tmp_path: Path, text: str
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(text)
+    error = refused(tmp_path, write_run(tmp_path), "--readme", readme)
+    assert "has no place for the headline" in error
+    assert readme.read_text() == text
+    assert "cannot be read" in refused(tmp_path, tmp_path, "--readme", tmp_path / "none.md")
 
 
 def test_an_empty_provenance_is_named(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from memrl.evaluation.report import bootstrap, tables
 from memrl.evaluation.report.contents import Report, draw, make_report
 from memrl.evaluation.report.drawing import save, theme
 from memrl.evaluation.report.folders import read_run
+from memrl.evaluation.report.headline import headline, require_marks, write_headline
 from memrl.evaluation.report.numbers import RESAMPLES_STREAM
 from memrl.evaluation.report.page import page_text
 from memrl.evaluation.report.speed import read_rates
@@ -42,6 +43,7 @@ def write_report(
     mix: bool,
     provenance: Mapping[str, Any],
     bench: Sequence[Path] = (),
+    readme: Path | None = None,
 ) -> None:
     """Report on finished runs: print tables, write files.
 
@@ -50,10 +52,13 @@ def write_report(
         mix: whether runs of different versions, data or seeds may stand in one report.
         provenance: of this program, see `memrl.provenance.collect_provenance`.
         bench: files that benchmarks of environments wrote.
+        readme: Markdown file whose headline is written anew (`memrl.evaluation.report.headline`).
 
     Raises:
         RunError: if the runs cannot be reported, or the report cannot be written.
     """
+    if readme is not None:
+        require_marks(readme)  # better now than after the drawing
     rates = [rate for path in bench for rate in read_rates(path)]
     with progress_bar("reading runs", len(folders)) as advance:
         runs = []
@@ -66,6 +71,8 @@ def write_report(
         write_files(report, out, provenance)
     except OSError as error:
         raise RunError(f"The report cannot be written to {out} ({error}).") from error
+    if readme is not None:
+        write_headline(readme, headline(report, _command(provenance)))
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -104,14 +111,15 @@ def write_files(report: Report, out: Path, provenance: Mapping[str, Any]) -> Non
             for drawing in report.drawings:
                 save(drawing, out / "figures")
                 advance(1)
-        command = shlex.join(
-            ["python", "-m", "memrl.evaluation", *map(str, provenance["command"][1:])]
-        )
-        page = page_text(report, command, provenance)
+        page = page_text(report, _command(provenance), provenance)
     replace_text(out / PAGE_FILE, page)
     record = plain(_record(report, provenance))
     replace_text(out / RESULTS_FILE, strict_json(record, indent=1) + "\n")
     replace_text(out / TABLE_FILE, csv_text(report))
+
+
+def _command(provenance: Mapping[str, Any]) -> str:
+    return shlex.join(["python", "-m", "memrl.evaluation", *map(str, provenance["command"][1:])])
 
 
 def _record(report: Report, provenance: Mapping[str, Any]) -> dict[str, Any]:

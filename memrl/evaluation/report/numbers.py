@@ -10,13 +10,13 @@ import numpy as np
 
 from memrl.evaluation import stats, terminal
 from memrl.evaluation.entry import Entry
-from memrl.evaluation.lineup import FLOORS
+from memrl.evaluation.lineup import FLOORS, PRIOR_RULE
 from memrl.evaluation.play import reward_per_question
 from memrl.evaluation.report.bootstrap import Resamples, scored_rows
 from memrl.evaluation.report.conditions import Condition
 from memrl.evaluation.report.fronts import hypervolume, pareto_front
 from memrl.evaluation.stats import FloatArray
-from memrl.evaluation.verdict import BEST_HEURISTIC, best_heuristic, title
+from memrl.evaluation.verdict import BEST_HEURISTIC, BEST_UNLEARNED, best_heuristic, title
 from memrl.seeding import Streams
 
 RESAMPLES_STREAM = ("evaluation", 3)
@@ -38,7 +38,11 @@ def condition_numbers(condition: Condition) -> dict[str, Any]:
     entries = condition.entries
     resamples = Resamples.of(entries[0], Streams(0).generator(*RESAMPLES_STREAM))
     best = best_heuristic(entries)
-    values = {entry.name: _rewards(entry, entries[0]) for entry in entries}
+    opponents = [] if best is None else [best]
+    if any(entry.name == PRIOR_RULE for entry in entries):
+        unlearned = best_heuristic(entries, BEST_UNLEARNED, {PRIOR_RULE})
+        opponents += [] if unlearned is None else [unlearned]
+    values = {entry.name: _rewards(entry, entries[0]) for entry in [*entries, *opponents]}
     bounds = [entry.name for entry in entries if entry.kind == "bound"]
     floor = next((name for name in FLOORS if name in values), None)
     summaries = {row["name"]: row for row in condition.results["policies"]}
@@ -47,7 +51,6 @@ def condition_numbers(condition: Condition) -> dict[str, Any]:
     for entry in everyone:
         is_best = entry is best
         row = condition.results["best_heuristic"] if is_best else summaries[entry.name]
-        values.setdefault(entry.name, _rewards(entry, entries[0]))
         policies.append(
             {
                 "name": entry.name,
@@ -75,8 +78,8 @@ def condition_numbers(condition: Condition) -> dict[str, Any]:
         "runs": [run.folder.as_posix() for run in condition.runs],
         "policies": policies,
         "paired": [
-            _pair(names, values, resamples)
-            for names in _pairs([entry for entry in entries if entry.kind != "bound"], best)
+            _pair(names, values, resamples, bounds)
+            for names in _pairs([e for e in entries if e.kind != "bound"], opponents)
         ],
         "fronts": [] if condition.is_cache else [_front(cost, policies) for cost in COSTS],
     }
@@ -135,11 +138,11 @@ def _costs(entry: Entry) -> dict[str, Any]:
     return {name: mean(own) for name, own in of_record.items()}
 
 
-def _pairs(entries: Sequence[Entry], best: Entry | None) -> list[tuple[str, str]]:
+def _pairs(entries: Sequence[Entry], opponents: Sequence[Entry]) -> list[tuple[str, str]]:
     """Each policy in focus less every other one; of two in focus the later less the earlier."""
     focus = [entry.name for entry in entries if entry.kind in IN_FOCUS]
     others = [entry.name for entry in entries if entry.name not in focus]
-    controls = ([] if best is None else [BEST_HEURISTIC]) + others
+    controls = [entry.name for entry in opponents] + others
     return [
         (name, control)
         for place, name in enumerate(focus)
@@ -148,17 +151,27 @@ def _pairs(entries: Sequence[Entry], best: Entry | None) -> list[tuple[str, str]
 
 
 def _pair(
-    names: tuple[str, str], values: Mapping[str, FloatArray], resamples: Resamples
+    names: tuple[str, str],
+    values: Mapping[str, FloatArray],
+    resamples: Resamples,
+    bounds: Sequence[str],
 ) -> dict[str, Any]:
-    """Difference in reward per question on the same episodes of the same runs."""
+    """Difference in reward per question on the same episodes of the same runs.
+
+    `gap_closed` is its share of what lies between the control and the first bound.
+    """
     policy, control = names
     differences = values[policy] - values[control]
     labels = resamples.document_of_rows()
     over = stats.summarize_differences(differences, labels)
+    closed = None
+    if bounds:
+        closed = resamples.normalized(values[policy], values[control], values[bounds[0]])
     return {
         "policy": policy,
         "control": control,
         "difference": asdict(resamples.mean(differences)),
+        "gap_closed": None if closed is None else asdict(closed),
         "t_interval": None if over.interval is None else asdict(over.interval),
         "sign_test": None if over.sign is None else asdict(over.sign),
         "probability_of_improvement": asdict(resamples.improvement(differences)),

@@ -117,7 +117,9 @@ def _method() -> list[str]:
         "each are listed.",
         "Normalised: 0 is what doing nothing reaches, 1 the bound; none where their gap is below "
         f"{stats.MIN_GAP}. P(improvement): share of documents in which the policy is better, ties "
-        "half.",
+        "half. Gap closed: the difference as a share of what lies between the control and the "
+        "first bound. The best heuristic and the best unlearned rule, which fits nothing to the "
+        "training documents, are each run's choice on its own validation documents.",
         f"Hypervolume: area under the front of evidence recall up to {MARGIN} times the highest "
         "cost of all policies that do not see the needs, as a share of that box.",
     ]

@@ -39,7 +39,7 @@ def quality_table(numbers: Mapping[str, Any]) -> Table:
 def paired_table(numbers: Mapping[str, Any]) -> Table:
     """Differences of the policies in focus, on the same episodes."""
     columns = ["policy", "less", "difference", "95 % interval", "t-interval", "sign p"]
-    columns += ["P(improvement)", "95 % interval"]
+    columns += ["P(improvement)", "95 % interval", "gap closed", "95 % interval"]
     rows = []
     for pair in numbers["paired"]:
         t_interval, sign = pair["t_interval"], pair["sign_test"]
@@ -53,6 +53,7 @@ def paired_table(numbers: Mapping[str, Any]) -> Table:
                 over_t,
                 "-" if sign is None else _p_value(sign["p_value"]),
                 *shown(pair["probability_of_improvement"]),
+                *shown(pair["gap_closed"]),
             ]
         )
     return f"paired differences in {numbers['measure']}; {rests_on(numbers)}", columns, rows
