@@ -278,6 +278,7 @@ def test_the_headline_takes_its_place_and_nothing_else(tmp_path: Path) -> None:
     closed = f"{LEARNED} closes 67% ("
     assert text.count(closed) == 2
     assert f"of the gap between the best unlearned rule and {CLAIRVOYANT} (+0.495," in text
+    assert "; over the best heuristic +0.247, +0.2" in text
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert len(lines) == 2 + len(QUALITY)
     assert len({line.count(" | ") for line in lines}) == 1

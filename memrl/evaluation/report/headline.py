@@ -36,10 +36,14 @@ def _sentences(numbers: Mapping[str, Any]) -> str:
         if against is None or against["gap_closed"] is None:
             continue
         closed, difference = against["gap_closed"], against["difference"]
-        told.append(
+        text = (
             f"{name} closes {_percent(closed)} of the gap between the {against['control']} and "
-            f"{bounds[0]} ({_with_interval(difference, '+')} {numbers['measure']})."
+            f"{bounds[0]} ({_with_interval(difference)} {numbers['measure']}"
         )
+        if against["control"] == BEST_UNLEARNED:
+            best = pairs[name, BEST_HEURISTIC]["difference"]
+            text += f"; over the {BEST_HEURISTIC} {_with_interval(best).rstrip(',')}"
+        told.append(text + ").")
     return " ".join(told)
 
 
@@ -49,8 +53,8 @@ def _percent(estimate: Mapping[str, Any]) -> str:
     return text if interval is None else f"{text} ({interval['low']:.0%} to {interval['high']:.0%})"
 
 
-def _with_interval(estimate: Mapping[str, Any], sign: str = "") -> str:
-    text, interval = shown(estimate, sign)
+def _with_interval(difference: Mapping[str, Any]) -> str:
+    text, interval = shown(difference, "+")
     return text if interval == "-" else f"{text}, {interval.replace('..', ' to ')},"
 
 
