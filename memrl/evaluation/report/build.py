@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from rich.markup import escape
 
 from memrl.evaluation import terminal
 from memrl.evaluation.report import bootstrap, tables
+from memrl.evaluation.report.command import report_command
 from memrl.evaluation.report.contents import Report, draw, make_report
 from memrl.evaluation.report.drawing import save, theme
 from memrl.evaluation.report.folders import read_run
@@ -72,7 +72,7 @@ def write_report(
     except OSError as error:
         raise RunError(f"The report cannot be written to {out} ({error}).") from error
     if readme is not None:
-        write_headline(readme, headline(report, _command(provenance)))
+        write_headline(readme, headline(report, report_command(provenance["command"][1:])))
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -111,15 +111,11 @@ def write_files(report: Report, out: Path, provenance: Mapping[str, Any]) -> Non
             for drawing in report.drawings:
                 save(drawing, out / "figures")
                 advance(1)
-        page = page_text(report, _command(provenance), provenance)
+        page = page_text(report, report_command(provenance["command"][1:]), provenance)
     replace_text(out / PAGE_FILE, page)
     record = plain(_record(report, provenance))
     replace_text(out / RESULTS_FILE, strict_json(record, indent=1) + "\n")
     replace_text(out / TABLE_FILE, csv_text(report))
-
-
-def _command(provenance: Mapping[str, Any]) -> str:
-    return shlex.join(["python", "-m", "memrl.evaluation", *map(str, provenance["command"][1:])])
 
 
 def _record(report: Report, provenance: Mapping[str, Any]) -> dict[str, Any]:
