@@ -115,13 +115,16 @@ def test_files_that_a_page_names_are_there(name: str) -> None:
         assert (ROOT / path).exists() or inside, f"{name} names {path}"
 
 
+IN_LOOPS = {"$seed": "0", "$preset": "locomo", "$capacity": "8"}
+"""What loops of the shell put into a command."""
+
+
 @pytest.mark.parametrize("name", TEXTS)
 def test_commands_that_a_page_shows_exist(name: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     lines = "\n".join(blocks(TEXTS[name], "bash")).splitlines()
     for command in [part for line in lines for part in line.split("#")[0].split(";")]:
-        # What loops of the shell put in.
-        words = command.replace("$seed", "0").replace("$preset", "locomo").split()
+        words = re.sub(r"\$\w+", lambda found: IN_LOOPS[found[0]], command).split()
         if words[:1] == ["make"]:
             assert f"\n{words[1]}:" in makefile, command
         if any(word.endswith("train.py") for word in words):
