@@ -24,6 +24,20 @@ def shares(needs: Tensor) -> Tensor:
     return torch.where(count > 0, 1.0 / count.clamp(min=1), 0.0)
 
 
+def worth_when_archived(
+    privileged: PrivilegedState, *, evidence_weight: float, retrieve_cost: float
+) -> Tensor:
+    """(B, Q) reward that each later query pays for one of its pages in archival, net of retrieval.
+
+    Args:
+        privileged: the hidden truth of B episodes.
+        evidence_weight: reward of a query's whole evidence.
+        retrieve_cost: what bringing the page back costs.
+    """
+    gain = evidence_weight * shares(privileged.future_needs) - retrieve_cost
+    return gain.clamp(min=0.0)
+
+
 def future_value(
     privileged: PrivilegedState,
     page: Tensor,
@@ -50,8 +64,9 @@ def future_value(
         (B, M) float32, 0 or more.
     """
     ahead = privileged.future_events[:, None]  # (B, 1, Q)
-    gain = evidence_weight * shares(privileged.future_needs) - retrieve_cost
-    gain = gain.clamp(min=0.0)[:, None]
+    gain = worth_when_archived(
+        privileged, evidence_weight=evidence_weight, retrieve_cost=retrieve_cost
+    )[:, None]
     is_needed = (privileged.future_needs[:, None] == page[..., None, None]).any(dim=-1)  # (B, M, Q)
     counts = is_needed & (page != EMPTY)[..., None]
     counts = counts & (ahead > absent_after[..., None]) & (ahead <= archive_events[:, None, None])

@@ -108,10 +108,6 @@ def build_tables(
         ),
         "test": ([workload.documents[i] for i in split.test], config.test_episodes),
     }
-    if config.train_wrong_needs_frac:
-        rng = Streams(DATA_SEED).generator("workload", 2, 3)
-        wrong = with_wrong_needs(train_documents, config.train_wrong_needs_frac, rng)
-        parts["train"] = (wrong, config.train_episodes)
     if len({id(document.pages) for document in workload.documents}) == 1:
         if config.train_wrong_needs_frac:
             raise ValueError(
@@ -119,6 +115,10 @@ def build_tables(
             )
         return _corpus_tables(workload, split, embedder, statistics, folder)
     streams = Streams(DATA_SEED)
+    if config.train_wrong_needs_frac:
+        rng = streams.generator("workload", 2, 3)
+        wrong = with_wrong_needs(train_documents, config.train_wrong_needs_frac, rng)
+        parts["train"] = (wrong, config.train_episodes)
     tables: dict[str, EpisodeTable] = {}
     for number, (part, (documents, count)) in enumerate(parts.items()):
         rng = streams.generator("evaluation" if part != "train" else "workload", 2, number)

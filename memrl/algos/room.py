@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from memrl.foresight import shares
+from memrl.foresight import worth_when_archived
 from memrl.memory.paging import EMPTY
-from memrl.options import PagingOptions, RewardWeights
+from memrl.options import PagingOptions
 from memrl.privileged import PrivilegedState
 
 
@@ -51,10 +51,10 @@ def pushed_out_of_archive(privileged: PrivilegedState, options: PagingOptions) -
     clock = state.clock[:, None].clamp(min=1)
     overflows = stores_until > (capacity - count)[:, None] * clock
     overflows &= stores_until <= capacity * clock
-    lost = _worth(privileged, options.reward) * is_archived.sum(dim=2) * overflows
+    worth = worth_when_archived(
+        privileged,
+        evidence_weight=options.reward.evidence,
+        retrieve_cost=options.reward.retrieve,
+    )
+    lost = worth * is_archived.sum(dim=2) * overflows
     return lost.sum(dim=1) / count.clamp(min=1)
-
-
-def _worth(privileged: PrivilegedState, reward: RewardWeights) -> Tensor:
-    """(B, Q) what one needed page in archival is worth at each later query."""
-    return (reward.evidence * shares(privileged.future_needs) - reward.retrieve).clamp(min=0.0)

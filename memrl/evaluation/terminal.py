@@ -156,16 +156,21 @@ def _paired_row(pair: Mapping[str, Any]) -> list[str]:
 
 def markdown_table(results: Mapping[str, Any]) -> str:
     """The results as a Markdown table with its footnote, the verdicts, and `detail_tables`."""
-    lines = [*_markdown(columns(results), table_rows(results)), "", footnote(results), ""]
+    lines = [*markdown_rows(columns(results), table_rows(results)), "", footnote(results), ""]
     lines += [f"- {sentence}" for sentence in _verdicts(results)]
     for title, heads, rows in detail_tables(results):
-        lines += ["", f"{title[0].upper()}{title[1:]}.", "", *_markdown(heads, rows)]
+        lines += ["", f"{title[0].upper()}{title[1:]}.", "", *markdown_rows(heads, rows)]
     return "\n".join(lines)
 
 
-def _markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    head = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
-    return head + ["| " + " | ".join(row) + " |" for row in rows]
+def markdown_rows(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table: text first, then numbers."""
+    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1), *rows]
+    return ["| " + " | ".join(_cell(text) for text in line) + " |" for line in lines]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def footnote(results: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 
 
@@ -26,14 +27,11 @@ def _with_braces(arguments: Sequence[str]) -> list[str]:
     ]
     most = max((len(word) for word in words), default=0)
     for place in range(most - most % 2 - 1, 0, -2):  # the last number varies fastest
-        words = [
-            _together([*group], place)
-            for _, group in groupby(words, lambda word: _but(word, place))  # noqa: B023
-        ]
+        words = [_together([*group], place) for _, group in groupby(words, partial(_but, place))]
     return ["".join(word) for word in words]
 
 
-def _but(word: Sequence[str], place: int) -> tuple[object, ...]:
+def _but(place: int, word: Sequence[str]) -> tuple[object, ...]:
     """What neighbours have to share; a word without a number there is shared by none."""
     if len(word) <= place:
         return (id(word),)

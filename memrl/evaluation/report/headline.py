@@ -9,6 +9,7 @@ from typing import Any
 from memrl.evaluation.report.contents import Report
 from memrl.evaluation.report.numbers import shown
 from memrl.evaluation.report.tables import rests_on
+from memrl.evaluation.terminal import markdown_rows
 from memrl.evaluation.verdict import BEST_HEURISTIC, BEST_UNLEARNED
 from memrl.run_files import RunError, replace_text
 
@@ -38,11 +39,11 @@ def _sentences(numbers: Mapping[str, Any]) -> str:
         closed, difference = against["gap_closed"], against["difference"]
         text = (
             f"{name} closes {_percent(closed)} of the gap between the {against['control']} and "
-            f"{bounds[0]} ({_with_interval(difference)} {numbers['measure']}"
+            f"{bounds[0]} ({_with_interval(difference)}, in {numbers['measure']}"
         )
         if against["control"] == BEST_UNLEARNED:
             best = pairs[name, BEST_HEURISTIC]["difference"]
-            text += f"; over the {BEST_HEURISTIC} {_with_interval(best).rstrip(',')}"
+            text += f"; over the {BEST_HEURISTIC} {_with_interval(best)}"
         told.append(text + ").")
     return " ".join(told)
 
@@ -54,8 +55,13 @@ def _percent(estimate: Mapping[str, Any]) -> str:
 
 
 def _with_interval(difference: Mapping[str, Any]) -> str:
-    text, interval = shown(difference, "+")
-    return text if interval == "-" else f"{text}, {interval.replace('..', ' to ')},"
+    text, interval = _shown(difference, "+")
+    return text if interval == "-" else f"{text}, {interval}"
+
+
+def _shown(estimate: Mapping[str, Any], sign: str = "") -> tuple[str, str]:
+    text, interval = shown(estimate, sign)
+    return text, interval.replace("..", " to ")
 
 
 def _table(report: Report) -> str:
@@ -73,14 +79,8 @@ def _table(report: Report) -> str:
             if row is None:
                 own += ["-", "-", "-"]
             else:
-                own += [*shown(row["mean"]), f"{row['operations_per_question']:.1f}"]
-    lines = [columns, ["---"] + ["---:"] * (len(columns) - 1)]
-    lines += [[name, *own] for name, own in cells.items()]
-    return "\n".join("| " + " | ".join(_cell(text) for text in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("..", " to ")
+                own += [*_shown(row["mean"]), f"{row['operations_per_question']:.1f}"]
+    return "\n".join(markdown_rows(columns, [[name, *own] for name, own in cells.items()]))
 
 
 def require_marks(path: Path) -> tuple[str, str]:
