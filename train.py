@@ -136,14 +136,17 @@ def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
         # learn, then score
         make_group = group_maker(config, ranks)
         validation = Arena(tables.validation, options, make_group)
-        test = test_arena(config, tables.test, options, make_group)
+        most = config.prompted.most_episodes
+        test = text_arena(config, tables.test, options, make_group, most)
         learned = learn(config, record, tables, scorer, validation, test, guard, ranks)
         if not ranks.is_first:
             return []
         prior = tables.train.page_prior
         with model_scoring(config, workload, model, record.folder, tables) as scoring:
             contestants = choose(config, prior, learned, validation, test, guard)
-            entries = score(config, contestants, scoring, test, guard)
+            most = config.prompted.validation_episodes
+            tried = text_arena(config, tables.validation, options, make_group, most)
+            entries = score(config, contestants, scoring, tried, test, guard)
         look_closer(config, record, contestants, test, make_group, guard)
         report(config, record, entries, ranking_recall(tables.test, options, make_group))
     return entries
@@ -223,14 +226,18 @@ def group_maker(config: RunConfig, ranks: Ranks) -> MakeGroup:
     return partial(paging_group, environment=config.environment, device=device)
 
 
-def test_arena(
-    config: RunConfig, table: EpisodeTable, options: PagingOptions, make_group: MakeGroup
+def text_arena(
+    config: RunConfig,
+    table: EpisodeTable,
+    options: PagingOptions,
+    make_group: MakeGroup,
+    most_episodes: int | None,
 ) -> Arena:
-    """The test episodes; where a model is asked, so few of them, and where texts are shown."""
+    """A table's episodes; where a model is asked, so few of them, and where texts are shown."""
     if not config.asks_model:
         return Arena(table, options, make_group)
     with_texts = partial(paging_group, environment="reference", device=torch.device("cpu"))
-    return Arena(table, options, with_texts, config.prompted.most_episodes)
+    return Arena(table, options, with_texts, most_episodes)
 
 
 def imitation_group(
@@ -348,12 +355,13 @@ def score(
     config: RunConfig,
     contestants: list[Contestant],
     model: ModelScoring | None,
+    tried: Arena,
     test: Arena,
     guard: InterruptGuard,
 ) -> list[Entry]:
-    """Play each contestant once on test."""
+    """Play each contestant once on test; a model may choose on the episodes `tried` before."""
     if model is not None:
-        return model.score(contestants, test, guard.checking)
+        return model.score(contestants, tried, test, guard.checking)
     num_episodes = len(contestants) * test.table.num_episodes
     with progress_bar("scoring on test", num_episodes) as advance:
         played = test.play(contestants, guard.checking(advance))
@@ -391,7 +399,19 @@ def language_model(config: RunConfig, workload: Workload) -> Backend:
             f"No measure of answers is known for the workload {workload.name}: leave reader.reads "
             "out."
         )
-    return make_backend(config.llm)
+    model = make_backend(config.llm)
+    if model.can_score:
+        return model
+    of_likelihoods = {
+        "prompted.calibrates": config.prompted.calibrates,
+        "prompted.answer_offsets": any(config.prompted.answer_offsets),
+    }
+    for name in (name for name, is_asked_for in of_likelihoods.items() if is_asked_for):
+        raise ConfigurationError(
+            f"{name} needs likelihoods of given texts, and {model.name} gives none: leave it out, "
+            "or take a local model."
+        )
+    return model
 
 
 def answer_rules(workload: Workload, embedder: str) -> AnswerRules | None:

@@ -21,14 +21,19 @@ from memrl.launch import launched
 
 @contextmanager
 def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar while the block runs; call what it yields with the number of steps done."""
+    """Show a bar while the block runs; call what it yields with the number of steps done.
+
+    Where there is nothing to do none is shown.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    is_silent = launched()[0] > 0  # of several processes the first one shows how far they are
+    is_silent = (
+        not total or launched()[0] > 0
+    )  # of several processes the first one shows how far they are
     with Progress(*columns, console=Console(stderr=True), disable=is_silent) as progress:
         task = progress.add_task(description, total=total)
         yield lambda steps: progress.advance(task, steps)

@@ -264,6 +264,49 @@ def test_everybody_is_scored_on_as_few_episodes_as_the_model(tmp_path: Path) -> 
     assert {row["episodes"] for row in rows_of(run_of(tmp_path)).values()} == {1}
 
 
+def test_an_offset_for_answering_is_chosen_on_validation(tmp_path: Path) -> None:
+    """A model that says "answer" by 3 nats too much, where all evidence has left main context."""
+
+    def scores(request: Request) -> list[float]:
+        liked = {"answer": 0.0, "let go": 0.0, "keep": 1.0}
+        return [
+            -3.0 if choice.startswith(("bring", "note 0")) else liked.get(choice, -20.0)
+            for choice in request.choices
+        ]
+
+    offsets = ["--prompted.answer_offsets", "[0.0, -5.0]", "--workload.ask", "end"]
+    modes = ["--prompted.modes", '["choice"]', "--prompted.validation_episodes", "3"]
+    backend = ScriptedBackend(scores=scores)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module(), "make_backend", lambda _: backend)
+        outcome = train(tmp_path, *modes, *offsets)
+    assert outcome.code == 0, outcome.err
+    rows = rows_of(run_of(tmp_path))
+    plain = rows["prompted scripted, choice"]
+    tuned = rows["prompted scripted, choice + answer offset"]
+    assert plain["operations_per_question"]["retrieve"] == 0.0
+    assert plain["validation"] == [None]
+    (chosen,) = (own["answer_offset"] for own in tuned["settings"])
+    assert chosen == -5.0
+    assert tuned["validation"][0] is not None
+    assert tuned["operations_per_question"]["retrieve"] > 0.0
+    decisions = sum(row["decisions"] for row in records_of(run_of(tmp_path), tuned["name"]))
+    assert tuned["notes"][0]["costs"]["decisions"] == decisions, "those of validation do not count"
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [("--prompted.answer_offsets", "[0.0, -1.0]"), ("--prompted.calibrates", "true")],
+)
+def test_likelihoods_that_a_model_does_not_give_are_missed_at_once(
+    tmp_path: Path, flag: str, value: str
+) -> None:
+    outcome = prompted(tmp_path, ScriptedBackend(answer), flag, value)
+    assert outcome.code == 1
+    assert f"{flag[2:]} needs likelihoods of given texts, and scripted gives none" in outcome.error
+    assert not run_of(tmp_path).exists()
+
+
 def test_a_model_that_is_not_there_is_named_before_anything_is_made(tmp_path: Path) -> None:
     outcome = train(
         tmp_path, "--prompted.modes", '["choice"]', "--llm.model", str(tmp_path / "none.gguf")

@@ -234,12 +234,14 @@ class Arena:
                     record.decision_s = policies.decision_s(place)
         return [played[number] for number in range(len(contestants))]
 
-    def choose(self, line: Sequence[Contestant]) -> Contestant:
+    def choose(
+        self, line: Sequence[Contestant], on_finished: Callable[[int], None] | None = None
+    ) -> Contestant:
         """The contestant of a line with the highest reward per question, with that score.
 
         The first among equals; the first, with no score, where no episode asks what pays.
         """
-        scores = [mean_reward_per_question(records) for records in self.play(line)]
+        scores = [mean_reward_per_question(records) for records in self.play(line, on_finished)]
         if np.isnan(scores[0]):  # and so are all
             return line[0]
         best = int(np.argmax(scores))

@@ -57,6 +57,7 @@ class ModelScoring:
     def score(
         self,
         chosen: Sequence[Contestant],
+        validation: Arena,
         test: Arena,
         safe_point: SafePoint,
     ) -> list[Entry]:
@@ -65,17 +66,22 @@ class ModelScoring:
         Args:
             chosen: the other contestants, with their scores on validation; `lineup.PRIOR_RULE` is
                 one of them.
-            test: the episodes, of an environment that shows texts. safe_point: see `SafePoint`.
+            validation: where the model's offsets are chosen. test: the episodes. Both are of an
+                environment that shows texts.
+            safe_point: see `SafePoint`.
         """
         model = PromptedLineup(
             self.prompted, self.backend, self.make_session, self.pose, self.seed, self.folder
         )
         rule = next(one for one in chosen if one.name == lineup.PRIOR_RULE)
-        contestants = [*chosen, *model.contestants(rule.settings["threshold"])]
+        num_tried = model.num_tried * len(validation.episodes)
+        with progress_bar("model on validation", num_tried) as advance:
+            own = model.contestants(rule.settings["threshold"], validation, safe_point(advance))
+        contestants = [*chosen, *own]
         reading = _Reading(self, test)
         reading.roles = self._to_read(contestants)
         timed = [TimedPolicy(one.policy) for one in contestants]
-        players = [replace(one, policy=own) for one, own in zip(contestants, timed, strict=True)]
+        players = [replace(one, policy=its) for one, its in zip(contestants, timed, strict=True)]
         with progress_bar("scoring on test", len(contestants) * len(test.episodes)) as advance:
             played = test.play(players, safe_point(advance), reading.listener(contestants))
         entries = [

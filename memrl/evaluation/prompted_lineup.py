@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -66,28 +66,52 @@ class PromptedLineup:
     seed: int
     folder: Path
 
-    def contestants(self, store_threshold: float) -> list[Contestant]:
-        """Those that pick legal actions.
+    @property
+    def num_tried(self) -> int:
+        """Contestants that `contestants` plays on validation."""
+        num_choosing = sum(mode not in FUNCTION_MODES for mode in self.config.modes)
+        return num_choosing * len(self.config.answer_offsets)
+
+    def contestants(
+        self, store_threshold: float, validation: Arena, on_played: Callable[[int], None]
+    ) -> list[Contestant]:
+        """Those that pick legal actions: as the model says, and with the best of the offsets.
 
         Args:
             store_threshold: under pressure the cheaper mode stores pages whose `prior` reaches it.
+            validation: where the offsets are tried, if there are any.
+            on_played: called with 1 for each episode that is played there.
         """
         contestants = []
         for mode in self.config.modes:
             if mode in FUNCTION_MODES:
                 continue
-            choice = PromptedChoice(
-                self.backend,
-                view=self.config.view,
-                calibrates=self.config.calibrates,
-                line_tokens=self.config.line_tokens,
-                pose=self.pose,
-            )
-            is_hybrid = mode == "choice_at_queries"
-            policy = PromptedAtQueries(choice, store_threshold) if is_hybrid else choice
-            name = self._name(mode)
-            contestants.append(Contestant(name, policy, settings=policy.settings, kind="prompted"))
+            contestants.append(self._choosing(mode, store_threshold))
+            offsets = self.config.answer_offsets
+            if offsets:
+                line = [self._choosing(mode, store_threshold, offset) for offset in offsets]
+                best = validation.choose(line, on_played)
+                # As new: what it cost on validation is no cost of playing.
+                offset = best.settings["answer_offset"]
+                again = self._choosing(mode, store_threshold, offset)
+                contestants.append(replace(again, validation=best.validation))
         return contestants
+
+    def _choosing(
+        self, mode: Mode, store_threshold: float, answer_offset: float | None = None
+    ) -> Contestant:
+        choice = PromptedChoice(
+            self.backend,
+            view=self.config.view,
+            calibrates=self.config.calibrates,
+            line_tokens=self.config.line_tokens,
+            answer_offset=answer_offset or 0.0,
+            pose=self.pose,
+        )
+        is_hybrid = mode == "choice_at_queries"
+        policy = PromptedAtQueries(choice, store_threshold) if is_hybrid else choice
+        name = self._name(mode) + ("" if answer_offset is None else " + answer offset")
+        return Contestant(name, policy, settings=policy.settings, kind="prompted")
 
     def live_entries(
         self, arena: Arena, on_played: Callable[[str, int, LiveEpisode], None]

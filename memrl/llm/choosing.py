@@ -54,13 +54,20 @@ class Chooser:
         self.costs = costs
         self._after_nothing: dict[Request, tuple[float, ...]] = {}
 
-    def choose(self, requests: Sequence[Request], nulls: Sequence[Request]) -> list[Choice]:
+    def choose(
+        self,
+        requests: Sequence[Request],
+        nulls: Sequence[Request],
+        offsets: Sequence[Sequence[float]] | None = None,
+    ) -> list[Choice]:
         """Choose for each request.
 
         Args:
             requests: with their choices.
             nulls: the same with a prompt that tells nothing; read only where this calibrates. What
                 they give is kept, so each is asked once.
+            offsets: added to the log-likelihoods of each request's choices; of no effect on a back
+                end that cannot score.
         """
         if not requests:
             return []
@@ -68,12 +75,14 @@ class Chooser:
             return self._by_reply(requests)
         if self.calibrates:
             self._learn(nulls)
+        added = offsets or [[0.0] * len(request.choices) for request in requests]
         choices = []
-        for scores, null in zip(self.backend.score(requests), nulls, strict=True):
+        for scores, null, own in zip(self.backend.score(requests), nulls, added, strict=True):
             self.costs.add(scores)
             log_likelihoods = scores.log_likelihoods
             if self.calibrates:
                 log_likelihoods = _less(log_likelihoods, self._after_nothing[null])
+            log_likelihoods = _less(log_likelihoods, [-offset for offset in own])
             choices.append(Choice(_best(log_likelihoods), scores.usage.seconds))
         return choices
 

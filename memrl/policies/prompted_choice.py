@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memrl.actions import Op
 from memrl.llm import prompts
-from memrl.llm.backend import Backend, Request
+from memrl.llm.backend import Backend, BackendError, Request
 from memrl.llm.choosing import Choice, Chooser
 from memrl.llm.costs import LlmCosts
 from memrl.observation_text import ShownTexts
@@ -44,13 +44,16 @@ class PromptedChoice:
         view: what it is shown; see `memrl.policies.choice_views`.
         calibrates: see `memrl.llm.choosing.Chooser`.
         line_tokens: most tokens of a text in the compact view.
+        answer_offset: nats that are added, at a query, to the log-likelihood of answering from
+            what is in view: what a model says anyway, set right by one number.
         pose: puts the text of a query as a question.
 
     Attributes:
         costs: of all decisions so far.
 
     Raises:
-        BackendError: if likelihoods are to be calibrated that the back end does not give.
+        BackendError: if likelihoods are to be calibrated, or offset, that the back end does not
+            give.
     """
 
     is_privileged: ClassVar[bool] = False
@@ -63,13 +66,20 @@ class PromptedChoice:
         view: ViewName = "compact",
         calibrates: bool = False,
         line_tokens: int = LINE_TOKENS,
+        answer_offset: float = 0.0,
         pose: Callable[[str], str] = str,
     ) -> None:
+        if answer_offset and not backend.can_score:
+            raise BackendError(
+                f"{backend.name} gives no likelihoods of given texts, so an answer_offset has "
+                "nothing to be added to: leave it out, or take a local model."
+            )
         self.backend = backend
         self.costs = LlmCosts()
         self._view_name: ViewName = view
         self._view = VIEWS[view]
         self._line_tokens = line_tokens
+        self._answer_offset = answer_offset
         self._pose = pose
         self._chooser = Chooser(backend, calibrates=calibrates, costs=self.costs)
 
@@ -82,6 +92,7 @@ class PromptedChoice:
             "line_tokens": self._line_tokens,
             "picks_by": "likelihood" if self.backend.can_score else "reply",
             "calibrated": self._chooser.calibrates,
+            "answer_offset": self._answer_offset,
             "question": self._pose("..."),
             "model": dict(self.backend.identity),
             "prompts_sha256": prompts.module_sha256(),
@@ -118,7 +129,10 @@ class PromptedChoice:
 
     def _decide(self, decisions: Sequence[Decision]) -> list[int]:
         """The action of each decision."""
-        operations = self._choose([self._view.operations(decision) for decision in decisions])
+        operations = self._choose(
+            [self._view.operations(decision) for decision in decisions],
+            [self._offsets(decision) for decision in decisions],
+        )
         seconds = [choice.seconds for choice in operations]
         actions = [0] * len(decisions)
         unsettled: list[tuple[int, Op]] = []
@@ -139,8 +153,18 @@ class PromptedChoice:
             self.costs.decided(own)
         return actions
 
-    def _choose(self, requests: Sequence[Request]) -> list[Choice]:
-        return self._chooser.choose(requests, [without_situation(one) for one in requests])
+    def _offsets(self, decision: Decision) -> list[float]:
+        """What is added to each operation that is asked for."""
+        return [
+            self._answer_offset if decision.at_query and op is Op.YIELD else 0.0
+            for op in decision.legal
+        ]
+
+    def _choose(
+        self, requests: Sequence[Request], offsets: Sequence[Sequence[float]] | None = None
+    ) -> list[Choice]:
+        nulls = [without_situation(one) for one in requests]
+        return self._chooser.choose(requests, nulls, offsets)
 
 
 def _require_texts(texts: Sequence[ShownTexts], num_rows: int) -> None:

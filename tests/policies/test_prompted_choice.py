@@ -175,6 +175,25 @@ def test_calibration_changes_the_choice() -> None:
     json.dumps(calibrated.settings)
 
 
+def test_an_offset_counts_against_answering_and_nothing_else() -> None:
+    """Answering is likelier by 3, so that an offset of -3.5 tips it; under pressure none counts."""
+    by_phrase = {"answer": -1.0, "bring back a note": -4.0, "let go": -1.0, "keep": -2.0}
+    backend = ScriptedBackend(
+        scores=lambda request: [by_phrase.get(choice, -9.0) for choice in request.choices]
+    )
+    group = at_the_question()
+    retrieve = group.layout.encode(Op.RETRIEVE, 0)
+    for offset, expected in ((0.0, 0), (-2.5, 0), (-3.5, retrieve)):
+        policy = PromptedChoice(backend, answer_offset=offset)
+        assert act(group, policy) == [expected]
+        assert policy.settings["answer_offset"] == offset
+    pressed = LockstepPaging(apples(6), OPTIONS, 1)
+    pressed.reset([0])
+    assert act(pressed, PromptedChoice(backend, answer_offset=-9.0)) == [0]
+    with pytest.raises(BackendError, match="answer_offset has nothing to be added to"):
+        PromptedChoice(ScriptedBackend(), answer_offset=-1.0)
+
+
 # ---------------------------------------------------------------------------------------- replies
 
 
