@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from made_run import make_run
+from minilm_files import minilm_folder
 
 import memrl.agent
 import memrl.memory
@@ -140,21 +141,23 @@ def test_the_model_reads_main_context_and_may_fail(run: Path) -> None:
 
 
 def test_the_example_of_the_document_runs_as_it_stands(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (Path(__file__).parents[1] / "docs" / "agent.md").read_text(encoding="utf-8")
+    """With the policy that comes along: it keeps what Ana says, lets the weather go, finds it."""
+    minilm_folder()  # or there is nothing to embed with
+    docs = Path(__file__).parents[1] / "docs"
+    text = (docs / "agent.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
-    shutil.copytree(run, tmp_path / "runs" / "chat" / "seed0")
+    (tmp_path / "docs").symlink_to(docs)
     monkeypatch.chdir(tmp_path)
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         exec(compile(code, "agent.md", "exec"), {})
     *moves, answer, count = out.getvalue().splitlines()
-    assert all(re.fullmatch(r"(STORE|YIELD) \d+", move) for move in moves)
-    assert sum(move.startswith("YIELD") for move in moves) == 28  # 31 messages, 3 in sight
-    assert re.fullmatch(r"in Porto \[.*'YIELD'\]", answer)
-    assert count == "3"  # the capacity of the tiny preset
+    assert moves == ["STORE 0", *(f"YIELD {page}" for page in range(7))]  # 31, 24 in sight
+    assert answer == "in Porto ['RETRIEVE', 'YIELD']"
+    assert count == "24"
 
 
 def test_a_message_cut_off_by_the_end_of_the_process_comes_in_again(

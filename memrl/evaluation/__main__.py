@@ -1,9 +1,10 @@
-"""Put finished runs together, play a run on another workload, score answers, report.
+"""Put finished runs together, play a run on another workload, score answers, report, publish.
 
     python -m memrl.evaluation merge runs/locomo/seed0 runs/locomo/seed1 runs/locomo/seed2
     python -m memrl.evaluation transfer runs/chat/seed0 --config configs/locomo.yaml
     python -m memrl.evaluation answers said.jsonl --config configs/locomo.yaml
     python -m memrl.evaluation report runs/locomo/seed* --out report
+    python -m memrl.evaluation publish runs/chat/seed0 --out policies/chat
 
 `merge` averages the seeds within each document before anything else. Its best heuristic is played
 on the episodes of each run by what that run chose on its own validation. `transfer` plays on the
@@ -12,6 +13,7 @@ split leaves one document out, on each in turn. What is learned, the page scorer
 chosen on validation, the best heuristic too, come from the run. `answers` scores what any reader
 said (`memrl.evaluation.predictions` says in which form) by the benchmark's own measures, by
 category. `report` makes tables, figures and one page of finished runs (docs/report.md).
+`publish` copies what a run has learned, for others to use (`memrl.evaluation.publish`).
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ from memrl.evaluation.answer_scores import score_table, summarize_scores
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
 from memrl.evaluation.predictions import read_predictions, score_predictions
+from memrl.evaluation.publish import publish
 from memrl.evaluation.report.build import write_report
 from memrl.evaluation.saved_lineup import saved_contestants
 from memrl.progress import progress_bar
@@ -180,6 +183,9 @@ def main() -> int:
     answering.add_argument("answers", type=Path, help="a JSON object a line")
     for command in (merging, transferring, answering):
         command.add_argument("--out", type=Path, help="folder for the results")
+    publishing = commands.add_parser("publish", help="copy what a run has learned, for others")
+    publishing.add_argument("run", type=Path)
+    publishing.add_argument("--out", type=Path, required=True, help="the new folder")
     reporting = commands.add_parser("report", help="tables, figures and a page of finished runs")
     reporting.add_argument("runs", type=Path, nargs="+")
     reporting.add_argument("--out", type=Path, required=True, help="folder for the report")
@@ -202,7 +208,7 @@ def main() -> int:
         help="Markdown file in which to write the headline, where docs/report.md says",
     )
     arguments, rest = parser.parse_known_args()
-    if rest and arguments.command in ("merge", "report"):
+    if rest and arguments.command in ("merge", "report", "publish"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
         if arguments.command == "merge":
@@ -216,6 +222,9 @@ def main() -> int:
                 bench=arguments.bench,
                 readme=arguments.readme,
             )
+        elif arguments.command == "publish":
+            size = publish(arguments.run, arguments.out)
+            print(f"{arguments.out}: {size / 1e3:,.0f} kB")
         elif arguments.command == "answers":
             score_answers(arguments.answers, parse_config(rest), arguments.out)
         else:
