@@ -28,7 +28,7 @@ import memrl.memory
 from envs.session_memory import EpisodeContext
 from envs.workloads.loading import load_workload
 from envs.workloads.tables import split_tables
-from memrl.agent_state import STATE_FILE, AgentError, AgentState, load_state, slots_of
+from memrl.agent_state import STATE_FILE, AgentError, AgentState, load_state, room_of, slots_of
 from memrl.config import ConfigurationError
 from memrl.documents import Page
 from memrl.evaluation.readers import Answer, LlmReader
@@ -178,6 +178,7 @@ class Agent(Closing):
         core = self.memory.main.core
         state = AgentState(
             unit=self._paging.options.unit,
+            room=room_of(self._paging.options),
             clock=core.clock,
             queries_asked=self._paging.queries_asked,
             speakers=self._pages.speakers,
@@ -206,10 +207,13 @@ def open(
 
     Raises:
         MemrlError: if the run is not finished, damaged or a page cache's; if the memory is not an
-            agent's, is damaged, or counts in another unit; or see `memrl.memory.open`.
+            agent's, is damaged, counts in another unit or has another room; or see
+            `memrl.memory.open`.
     """
     controller = load_controller(Path(run), embedder)
     folder = None if path is None else Path(path)
+    if folder is not None:
+        load_state(folder, controller.options)  # before anything of the memory is touched
     memory = open_memory(controller, folder)
     try:
         return Agent(controller, backend, memory, folder, speakers)

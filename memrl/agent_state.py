@@ -28,6 +28,8 @@ class AgentState:
 
     Attributes:
         unit: what main context counts.
+        room: capacity, slots and archive of the run that managed it, None for no limit; empty in
+            what earlier versions wrote.
         clock: messages and questions so far. queries_asked: of these.
         speakers: in order. page_speaker: place of each page's among them, -1 for none, in order of
             arrival.
@@ -35,6 +37,7 @@ class AgentState:
     """
 
     unit: str
+    room: list[float | None] = field(default_factory=list)
     clock: int = 0
     queries_asked: int = 0
     speakers: list[str] = field(default_factory=list)
@@ -70,7 +73,8 @@ def load_state(folder: Path, options: PagingOptions) -> AgentState | None:
     """Read it; None where there is none.
 
     Raises:
-        AgentError: if it is damaged, or the memory counts in another unit than the options.
+        AgentError: if it is damaged, or the memory counts in another unit than the options or has
+            another room.
     """
     path = folder / STATE_FILE
     if not path.exists():
@@ -100,4 +104,20 @@ def load_state(folder: Path, options: PagingOptions) -> AgentState | None:
             f"The memory {folder} counts in {state.unit}, the run in {options.unit}: open another "
             "folder, or take a run that counts alike."
         )
+    if state.room and state.room != room_of(options):
+        raise AgentError(
+            f"The memory {folder} has room for {_told(state.room)}, the run for "
+            f"{_told(room_of(options))}, and what does not fit would be lost: open another folder, "
+            "or take a run of the same capacity, slots and archive."
+        )
     return state
+
+
+def room_of(options: PagingOptions) -> list[float | None]:
+    """`AgentState.room` of a run."""
+    return [options.capacity, options.num_slots, options.archival_capacity]
+
+
+def _told(room: list[float | None]) -> str:
+    capacity, slots, archive = ("any" if size is None else f"{size:g}" for size in room)
+    return f"{capacity} in {slots} slots and {archive} in archival"

@@ -40,6 +40,8 @@ from memrl.seeding import Streams
 from memrl.tracking import Run
 
 LOG_EVERY = 25  # gradient steps of gain regression
+BEST = "eval/best_reward_per_question"
+"""Metric: of the weights that are kept so far; less what they lose where operations are limited."""
 _PER_OPERATION_BEYOND = 1e3
 
 # ---------------------------------------------------------------------- gain regression
@@ -94,7 +96,11 @@ def imitate(
             rounds_scored = number + 1
             record.log(
                 learner.global_step,
-                {"eval/reward_per_question": reward, "rollout/decisions": learner.num_decisions},
+                {
+                    "eval/reward_per_question": reward,
+                    BEST: best.score,
+                    "rollout/decisions": learner.num_decisions,
+                },
             )
             print(f"round {number}: validation reward per question {reward:.3f}")
             save()
@@ -250,6 +256,7 @@ def improve(
                     if score > best.score:
                         standing.best_step = learner.total_steps
                     best.offer(score, learner.iteration)
+                    metrics[BEST] = best.score
                     standing.note(reward)
                 metrics |= {"charts/attempt": learner.attempt, "time/decisions_per_s": rate}
                 record.log(first_step + learner.total_steps, metrics)

@@ -253,6 +253,7 @@ def test_memories_that_no_agent_made_are_refused(
         (whole.replace('"page_speaker": [-1]', '"page_speaker": [7]'), "damaged"),
         (whole.replace('"version": 1', '"version": 9'), "another version"),
         (whole.replace("pages", "tokens"), "counts in tokens"),
+        (whole.replace('"room": [3', '"room": [9'), "has room for 9 in 3 slots and 6 in archival"),
     ):
         state.write_text(text)
         with pytest.raises(AgentError, match=message):

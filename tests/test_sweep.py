@@ -25,7 +25,7 @@ def test_the_agent_starts_runs_that_train_py_accepts() -> None:
     sweep = yaml.safe_load((ROOT / "configs" / "sweep.yaml").read_text())
     assert set(sweep) == KEYS
     assert (ROOT / sweep["program"]).exists()
-    assert sweep["metric"] == {"name": "eval/reward_per_question", "goal": "maximize"}
+    assert sweep["metric"] == {"name": "eval/best_reward_per_question", "goal": "maximize"}
     for first in (True, False):
         values = {
             name: {"value": drawn(parameter, first=first)}

@@ -110,11 +110,16 @@ def sentences(results: Mapping[str, Any], cluster: str) -> list[str]:
     made = []
     for policy, verdict in best["verdicts"].items():
         pair = pairs[policy]
-        interval, count = pair["interval"], len(pair["cluster_differences"])
+        interval, differences = pair["interval"], pair["cluster_differences"].values()
+        count, better = len(differences), sum(value > 0 for value in differences)
         if interval is None:
             rests_on = f"over {count} {cluster}{'s' if count > 1 else ''}, too few for an interval"
         else:
-            rests_on = f"95 % interval {interval['low']:+.3f} to {interval['high']:+.3f}"
+            worse = sum(value < 0 for value in differences)
+            rests_on = (
+                f"95 % interval {interval['low']:+.3f} to {interval['high']:+.3f} over {count} "
+                f"{cluster}s, better in {better} and worse in {worse} of them"
+            )
         made.append(
             f"{policy} {verdict} the {BEST_HEURISTIC}: {pair['estimate']:+.3f} reward / {unit}, "
             f"{rests_on}."

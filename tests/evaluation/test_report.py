@@ -21,6 +21,7 @@ from memrl.evaluation.report.build import REPORT_SCHEMA
 from memrl.evaluation.report.contents import make_report
 from memrl.evaluation.report.folders import read_run
 from memrl.evaluation.report.headline import BEGIN, END
+from memrl.evaluation.report.tables import verdicts
 from memrl.run_files import RunError
 
 SCRIPT = "<script>alert('$1$')</script> & \"it\""
@@ -271,7 +272,7 @@ def test_the_headline_takes_its_place_and_nothing_else(tmp_path: Path) -> None:
         assert report(*runs, "--out", tmp_path / "out", "--readme", readme).code == 0
         text = readme.read_bytes().decode()
         assert text.startswith(
-            f"{before}{BEGIN}\n\n**chat-8: capacity 8** (6 documents, 2 seeds). "
+            f"{before}{BEGIN}\n\n**chat-8: capacity 8** (6 documents, 2 seeds; differences with "
         )
         assert text.endswith(f"\n\n{END}{after}")
         assert "old" not in text
@@ -284,6 +285,52 @@ def test_the_headline_takes_its_place_and_nothing_else(tmp_path: Path) -> None:
     assert len({line.count(" | ") for line in lines}) == 1
     assert f"| {LEARNED} | 0.760 | " in text
     assert "python -m memrl.evaluation report" in text
+
+
+def test_pairs_have_a_table_of_their_own(made: tuple[Outcome, Path]) -> None:
+    _, out = made
+    rows = list(csv.DictReader((out / "paired.csv").read_text(encoding="utf-8").splitlines()))
+    pairs = [pair for own in results_in(out)["conditions"] for pair in own["paired"]]
+    assert [(row["policy"], row["less"]) for row in rows] == [
+        (pair["policy"], pair["control"]) for pair in pairs
+    ]
+    for row, pair in zip(rows, pairs, strict=True):
+        assert float(row["difference"]) == pair["difference"]["estimate"]
+        assert float(row["t low"]) == pair["t_interval"]["low"]
+        assert int(row["better in"]) == pair["sign_test"]["num_positive"]
+        assert int(row["worse in"]) == pair["sign_test"]["num_negative"]
+
+
+def test_figures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, capacity=capacity) for capacity in (8, 16)]
+    out = tmp_path / "out"
+    assert report(*runs, "--out", out).code == 0
+    (out / "figures" / "mine.svg").write_text("<svg/>")
+    before = {path.name for path in (out / "figures").iterdir()}
+    assert report(runs[0], "--out", out).code == 0
+    left = {path.name for path in (out / "figures").iterdir()}
+    drawn = {f"{own['key']}.{end}" for own in results_in(out)["figures"] for end in ("svg", "png")}
+    assert left == drawn | {"mine.svg"}
+    assert left < before
+
+
+def test_a_verdict_rests_on_the_wider_of_both_intervals(tmp_path: Path) -> None:
+    """Documents agree and seeds do not: over documents alone the difference would be sure."""
+    runs = []
+    for seed, gain in enumerate((0.30, -0.26, 0.28, -0.24, 0.03)):
+        quality = {**QUALITY, LEARNED: QUALITY["prior rule"] + gain}
+        runs.append(write_run(tmp_path, seed=seed, quality=quality))
+    members = make_report([read_run(run) for run in runs], mix=False).members
+    ((condition, numbers),) = members
+    (pair,) = [
+        own
+        for own in numbers["paired"]
+        if (own["policy"], own["control"]) == (LEARNED, "best heuristic")
+    ]
+    assert pair["difference"]["interval"]["low"] < 0 < pair["t_interval"]["low"]
+    (sentence,) = verdicts(condition, numbers)
+    assert "cannot be told apart" in sentence
+    assert f"{pair['difference']['interval']['low']:+.3f} to " in sentence
 
 
 @pytest.mark.parametrize("text", ["nothing", f"{END}\n{BEGIN}", f"{BEGIN}{BEGIN}{END}", BEGIN])

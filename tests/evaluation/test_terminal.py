@@ -148,7 +148,7 @@ def test_markdown_has_a_line_per_policy() -> None:
     assert lines[8] == ""
     assert lines[9] == (
         f"- {LEARNED} beats the best heuristic: +0.405 reward / question, 95 % interval +0.405 to "
-        "+0.405."
+        "+0.405 over 6 documents, better in 6 and worse in 0 of them."
     )
 
 

@@ -172,6 +172,10 @@ def test_one_sentence_for_each_learned_policy(learned: list[float], beginning: s
     (pair,) = [pair for pair in results["paired"] if pair["policy"] == "learned"]
     if count == 6:
         low, high = pair["interval"]["low"], pair["interval"]["high"]
-        assert first.endswith(f" reward / question, 95 % interval {low:+.3f} to {high:+.3f}.")
+        better, worse = (sum(sign * own > sign * 0.3 for own in learned) for sign in (1, -1))
+        assert first.endswith(
+            f" reward / question, 95 % interval {low:+.3f} to {high:+.3f} over 6 documents, better "
+            f"in {better} and worse in {worse} of them."
+        )
     else:
         assert first.endswith(" reward / question, over 5 documents, too few for an interval.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ REPORT_SCHEMA = 1
 """Version of the report's results.json; docs/report.md says what is in it."""
 PAGE_FILE = "report.html"
 TABLE_FILE = "results.csv"
+PAIRS_FILE = "paired.csv"
 _ESTIMATES = ("mean", "iqm", "normalized_score", "evidence_recall")
 _COUNTS = ("episodes", "questions")
 _PLAIN = (
@@ -82,7 +85,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(f"\n{condition.label}", style="bold", markup=False)
         _print_table(tables.quality_table(numbers), console)
         _print_table(tables.paired_table(numbers), console)
-        console.print("\n".join(tables.verdicts(condition)), markup=False)
+        console.print("\n".join(tables.verdicts(condition, numbers)), markup=False)
     for table in report.side_by_side:
         _print_table(table, console)
     for note in report.notes:
@@ -99,12 +102,17 @@ def _print_table(table: tables.Table, console: Console) -> None:
 
 
 def write_files(report: Report, out: Path, provenance: Mapping[str, Any]) -> None:
-    """Draw, and write results.json, results.csv, report.html and figures/.
+    """Draw, and write results.json, results.csv, paired.csv, report.html and figures/.
+
+    Figures of an earlier report in the same folder are taken away first.
 
     Raises:
         OSError: if a file cannot be written.
     """
     (out / "figures").mkdir(parents=True, exist_ok=True)
+    for key in _drawn_before(out / RESULTS_FILE):
+        for ending in ("svg", "png"):
+            (out / "figures" / f"{key}.{ending}").unlink(missing_ok=True)
     with theme():
         draw(report)
         with progress_bar("drawing", len(report.drawings)) as advance:
@@ -116,6 +124,17 @@ def write_files(report: Report, out: Path, provenance: Mapping[str, Any]) -> Non
     record = plain(_record(report, provenance))
     replace_text(out / RESULTS_FILE, strict_json(record, indent=1) + "\n")
     replace_text(out / TABLE_FILE, csv_text(report))
+    replace_text(out / PAIRS_FILE, pairs_csv_text(report))
+
+
+def _drawn_before(path: Path) -> list[str]:
+    """Keys of the figures that an earlier report has left; none where its record is no more."""
+    try:
+        figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
+        keys = [str(figure["key"]) for figure in figures]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return []
+    return [key for key in keys if re.fullmatch(r"[\w-]+", key)]
 
 
 def _record(report: Report, provenance: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,11 +165,27 @@ def _record(report: Report, provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 def csv_text(report: Report) -> str:
     """One row a condition and policy; estimates with both ends of their intervals."""
-    rows = [
-        _csv_row(condition.label, numbers, policy)
-        for condition, numbers in report.members
-        for policy in numbers["policies"]
-    ]
+    return _csv(
+        [
+            _csv_row(condition.label, numbers, policy)
+            for condition, numbers in report.members
+            for policy in numbers["policies"]
+        ]
+    )
+
+
+def pairs_csv_text(report: Report) -> str:
+    """One row a condition and pair of policies."""
+    return _csv(
+        [
+            _pair_row(condition.label, pair)
+            for condition, numbers in report.members
+            for pair in numbers["paired"]
+        ]
+    )
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()
@@ -171,9 +206,34 @@ def _csv_row(label: str, numbers: Mapping[str, Any], policy: Mapping[str, Any]) 
     }
     estimates = {name: policy[name] for name in _ESTIMATES}
     estimates |= {f"regret to {bound}": own for bound, own in policy["regret"].items()}
+    row |= _with_ends(estimates)
+    return row | {name: policy[name] for name in _PLAIN}
+
+
+def _pair_row(label: str, pair: Mapping[str, Any]) -> dict[str, Any]:
+    t_interval, sign = pair["t_interval"] or {}, pair["sign_test"] or {}
+    names = ("difference", "gap_closed", "probability_of_improvement")
+    return {
+        "condition": label,
+        "policy": pair["policy"],
+        "less": pair["control"],
+        "clusters": pair["difference"]["num_clusters"],
+        "seeds": pair["difference"]["num_seeds"],
+        **_with_ends({name: pair[name] for name in names}),
+        "t low": t_interval.get("low"),
+        "t high": t_interval.get("high"),
+        "better in": sign.get("num_positive"),
+        "worse in": sign.get("num_negative"),
+        "sign p": sign.get("p_value"),
+    }
+
+
+def _with_ends(estimates: Mapping[str, Mapping[str, Any] | None]) -> dict[str, float | None]:
+    """Each estimate with both ends of its interval."""
+    row: dict[str, float | None] = {}
     for name, estimate in estimates.items():
         interval = None if estimate is None else estimate["interval"]
         row[name] = None if estimate is None else estimate["estimate"]
         row[f"{name} low"] = None if interval is None else interval["low"]
         row[f"{name} high"] = None if interval is None else interval["high"]
-    return row | {name: policy[name] for name in _PLAIN}
+    return row

@@ -251,7 +251,7 @@ def require_alike(runs: Sequence[FinishedRun], *, mix: bool) -> list[str]:
 
 
 def _version(run: FinishedRun) -> dict[str, Any]:
-    return {"schema": run.schema, "commit": run.commit}
+    return {"schema": run.schema, "commit": run.commit, "changes": run.is_dirty}
 
 
 def _apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

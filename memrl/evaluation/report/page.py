@@ -46,7 +46,7 @@ def page_text(report: Report, command: str, provenance: Mapping[str, Any]) -> st
             "id": f"condition-{number}",
             "label": condition.label,
             "footnote": _what_was_played(condition, numbers),
-            "verdicts": tables.verdicts(condition),
+            "verdicts": tables.verdicts(condition, numbers),
             "tables": [_table(own) for own in tables.condition_tables(condition, numbers)],
             "drawn": [_drawn(drawing) for drawing in drawings],
         }

@@ -38,7 +38,7 @@ def quality_table(numbers: Mapping[str, Any]) -> Table:
 
 def paired_table(numbers: Mapping[str, Any]) -> Table:
     """Differences of the policies in focus, on the same episodes."""
-    columns = ["policy", "less", "difference", "95 % interval", "t-interval", "sign p"]
+    columns = ["policy", "less", "difference", "95 % interval", "t-interval", "better / worse"]
     columns += ["P(improvement)", "95 % interval", "gap closed", "95 % interval"]
     rows = []
     for pair in numbers["paired"]:
@@ -51,7 +51,7 @@ def paired_table(numbers: Mapping[str, Any]) -> Table:
                 *(pair["policy"], pair["control"]),
                 *shown(pair["difference"], "+"),
                 over_t,
-                "-" if sign is None else _p_value(sign["p_value"]),
+                "-" if sign is None else _signs(sign),
                 *shown(pair["probability_of_improvement"]),
                 *shown(pair["gap_closed"]),
             ]
@@ -59,8 +59,11 @@ def paired_table(numbers: Mapping[str, Any]) -> Table:
     return f"paired differences in {numbers['measure']}; {rests_on(numbers)}", columns, rows
 
 
-def _p_value(value: float) -> str:
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+def _signs(sign: Mapping[str, Any]) -> str:
+    """In how many documents it is better and worse, and the p-value of the sign test."""
+    p_value = sign["p_value"]
+    text = "<0.001" if p_value < 0.001 else f"{p_value:.3f}"
+    return f"{sign['num_positive']} / {sign['num_negative']} (p {text})"
 
 
 def document_table(numbers: Mapping[str, Any]) -> Table | None:
@@ -93,9 +96,34 @@ def condition_tables(condition: Condition, numbers: Mapping[str, Any]) -> list[T
     return tables + terminal.detail_tables(condition.results)
 
 
-def verdicts(condition: Condition) -> list[str]:
-    """Whether what was learned beats the best heuristic."""
-    return verdict.sentences(condition.results, terminal.cluster_name(condition.results))
+def verdicts(condition: Condition, numbers: Mapping[str, Any]) -> list[str]:
+    """Whether what was learned beats the best heuristic.
+
+    By an interval that holds both that of the results, over documents alone, and that of the
+    report's resamples: the one is too narrow where training seeds differ, the other where there are
+    few documents.
+    """
+    drawn = {(pair["policy"], pair["control"]): pair for pair in numbers["paired"]}
+    results, paired = condition.results, []
+    for pair in results["paired"]:
+        other = drawn.get((pair["policy"], pair["control"]))
+        interval = None if other is None else other["difference"]["interval"]
+        paired.append({**pair, "interval": _hull(pair["interval"], interval)})
+    best = results["best_heuristic"]
+    if best is not None:
+        best = {**best, "verdicts": verdict.verdicts(results["policies"], paired)}
+    return verdict.sentences(
+        {**results, "paired": paired, "best_heuristic": best}, terminal.cluster_name(results)
+    )
+
+
+def _hull(
+    first: Mapping[str, Any] | None, second: Mapping[str, Any] | None
+) -> Mapping[str, Any] | None:
+    if first is None or second is None:
+        return first
+    low, high = min(first["low"], second["low"]), max(first["high"], second["high"])
+    return {**first, "low": low, "high": high}
 
 
 def runs_table(conditions: Sequence[Condition]) -> Table:
