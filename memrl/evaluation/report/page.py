@@ -74,7 +74,10 @@ def page_text(report: Report, command: str, provenance: Mapping[str, Any]) -> st
 
 def _what_was_played(condition: Condition, numbers: Mapping[str, Any]) -> str:
     played = terminal.what_was_played(condition.results["played"])
-    return f"{played} {tables.rests_on(numbers)}. Verdicts: t-interval over {numbers['cluster']}s."
+    return (
+        f"{played} {tables.rests_on(numbers)}. Verdicts: an interval that holds Student's t over "
+        f"{numbers['cluster']}s and that of the resamples."
+    )
 
 
 def _variables(colors: Sequence[str]) -> str:
