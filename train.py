@@ -136,17 +136,14 @@ def run(config: RunConfig, workload: Workload, ranks: Ranks) -> list[Entry]:
         # learn, then score
         make_group = group_maker(config, ranks)
         validation = Arena(tables.validation, options, make_group)
-        most = config.prompted.most_episodes
-        test = text_arena(config, tables.test, options, make_group, most)
+        test = test_arena(config, tables.test, options, make_group)
         learned = learn(config, record, tables, scorer, validation, test, guard, ranks)
         if not ranks.is_first:
             return []
         prior = tables.train.page_prior
-        with model_scoring(config, workload, model, record.folder, tables) as scoring:
+        with model_scoring(config, workload, model, record.folder, tables, options) as scoring:
             contestants = choose(config, prior, learned, validation, test, guard)
-            most = config.prompted.validation_episodes
-            tried = text_arena(config, tables.validation, options, make_group, most)
-            entries = score(config, contestants, scoring, tried, test, guard)
+            entries = score(config, contestants, scoring, test, guard)
         look_closer(config, record, contestants, test, make_group, guard)
         report(config, record, entries, ranking_recall(tables.test, options, make_group))
     return entries
@@ -226,16 +223,17 @@ def group_maker(config: RunConfig, ranks: Ranks) -> MakeGroup:
     return partial(paging_group, environment=config.environment, device=device)
 
 
-def text_arena(
-    config: RunConfig,
-    table: EpisodeTable,
-    options: PagingOptions,
-    make_group: MakeGroup,
-    most_episodes: int | None,
+def test_arena(
+    config: RunConfig, table: EpisodeTable, options: PagingOptions, make_group: MakeGroup
 ) -> Arena:
-    """A table's episodes; where a model is asked, so few of them, and where texts are shown."""
+    """The test episodes; where a model is asked, so few of them, and where texts are shown."""
     if not config.asks_model:
         return Arena(table, options, make_group)
+    return text_arena(table, options, config.prompted.most_episodes)
+
+
+def text_arena(table: EpisodeTable, options: PagingOptions, most_episodes: int | None) -> Arena:
+    """A table's episodes where texts are shown."""
     with_texts = partial(paging_group, environment="reference", device=torch.device("cpu"))
     return Arena(table, options, with_texts, most_episodes)
 
@@ -355,13 +353,12 @@ def score(
     config: RunConfig,
     contestants: list[Contestant],
     model: ModelScoring | None,
-    tried: Arena,
     test: Arena,
     guard: InterruptGuard,
 ) -> list[Entry]:
-    """Play each contestant once on test; a model may choose on the episodes `tried` before."""
+    """Play each contestant once on test."""
     if model is not None:
-        return model.score(contestants, tried, test, guard.checking)
+        return model.score(contestants, test, guard.checking)
     num_episodes = len(contestants) * test.table.num_episodes
     with progress_bar("scoring on test", num_episodes) as advance:
         played = test.play(contestants, guard.checking(advance))
@@ -406,7 +403,8 @@ def language_model(config: RunConfig, workload: Workload) -> Backend:
         "prompted.calibrates": config.prompted.calibrates,
         "prompted.answer_offsets": any(config.prompted.answer_offsets),
     }
-    for name in (name for name, is_asked_for in of_likelihoods.items() if is_asked_for):
+    name = next((name for name, is_asked_for in of_likelihoods.items() if is_asked_for), None)
+    if name is not None:
         raise ConfigurationError(
             f"{name} needs likelihoods of given texts, and {model.name} gives none: leave it out, "
             "or take a local model."
@@ -426,7 +424,12 @@ def answer_rules(workload: Workload, embedder: str) -> AnswerRules | None:
 
 @contextmanager
 def model_scoring(
-    config: RunConfig, workload: Workload, model: Backend | None, folder: Path, tables: Tables
+    config: RunConfig,
+    workload: Workload,
+    model: Backend | None,
+    folder: Path,
+    tables: Tables,
+    options: PagingOptions,
 ) -> Iterator[ModelScoring | None]:
     """The model among the contestants; its exchanges are kept in the run folder."""
     if model is None:
@@ -451,6 +454,7 @@ def model_scoring(
             config.prompted,
             config.reader,
             backend,
+            text_arena(tables.validation, options, config.prompted.validation_episodes),
             make_session,
             partial(posed_question, workload.name),
             answer_rules(workload, config.workload.embedder),

@@ -93,13 +93,13 @@ class Agent(Closing):
         backend: Backend,
         memory: Memory,
         folder: Path | None,
+        saved: AgentState | None,
         speakers: Iterable[str] = (),
     ) -> None:
         self.memory = memory
         self.moves: list[Move] = []
         self._folder = folder
         self._reader = LlmReader(backend)
-        saved = None if folder is None else load_state(folder, controller.options)
         page_ids = [page_id for page_id, _ in memory.recall.sizes()]
         if page_ids and saved is None:
             raise AgentError(
@@ -212,11 +212,11 @@ def open(
     """
     controller = load_controller(Path(run), embedder)
     folder = None if path is None else Path(path)
-    if folder is not None:
-        load_state(folder, controller.options)  # before anything of the memory is touched
+    # Before anything of the memory is touched.
+    saved = None if folder is None else load_state(folder, controller.options)
     memory = open_memory(controller, folder)
     try:
-        return Agent(controller, backend, memory, folder, speakers)
+        return Agent(controller, backend, memory, folder, saved, speakers)
     except BaseException:
         memory.close()
         raise

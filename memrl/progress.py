@@ -31,9 +31,8 @@ def progress_bar(description: str, total: int) -> Iterator[Callable[[int], None]
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    is_silent = (
-        not total or launched()[0] > 0
-    )  # of several processes the first one shows how far they are
+    # Of several processes the first one shows how far they are.
+    is_silent = not total or launched()[0] > 0
     with Progress(*columns, console=Console(stderr=True), disable=is_silent) as progress:
         task = progress.add_task(description, total=total)
         yield lambda steps: progress.advance(task, steps)

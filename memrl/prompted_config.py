@@ -49,8 +49,8 @@ class PromptedConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no model could play by."""
-        at_least(self, 1, "line_tokens", "page_size", "max_replies", "max_reply_tokens")
-        at_least(self, 1, "validation_episodes")
+        at_least(self, 1, "validation_episodes", "line_tokens", "page_size")
+        at_least(self, 1, "max_replies", "max_reply_tokens")
         if self.most_episodes is not None:
             at_least(self, 1, "most_episodes")
         if len(set(self.modes)) < len(self.modes):

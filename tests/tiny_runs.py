@@ -21,6 +21,7 @@ import yaml
 from memrl import learning
 from memrl.algos.gain_regression import GainRegression
 from memrl.algos.policy_gradient import PolicyGradient
+from memrl.evaluation import __main__ as evaluation
 
 ROOT = Path(__file__).parents[1]
 TINY: dict[str, Any] = {
@@ -103,6 +104,11 @@ def train(folder: Path, *arguments: str) -> Outcome:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learning, "LOG_EVERY", LOG_EVERY)
         return called(train_module().main, "train.py", *command)
+
+
+def evaluate(*arguments: str | Path) -> Outcome:
+    """Run `python -m memrl.evaluation` in this process."""
+    return called(evaluation.main, "memrl.evaluation", *map(str, arguments))
 
 
 def called(program: Callable[[], int], *command: str) -> Outcome:

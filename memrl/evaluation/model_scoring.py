@@ -39,6 +39,7 @@ class ModelScoring:
 
     Attributes:
         prompted, reader: how it plays and reads. backend: the model.
+        validation: where the model's offsets are chosen; of an environment that shows texts.
         make_session: see `MakeSession`. pose: puts the text of a query as a question to a player.
         rules: how answers are scored; None where the workload has no measure of them.
         seed: of the run. folder: of the run; `prompted-<mode>.jsonl` (an episode a line) and
@@ -48,6 +49,7 @@ class ModelScoring:
     prompted: PromptedConfig
     reader: ReaderConfig
     backend: Backend
+    validation: Arena
     make_session: MakeSession
     pose: Callable[[str], str]
     rules: AnswerRules | None
@@ -57,7 +59,6 @@ class ModelScoring:
     def score(
         self,
         chosen: Sequence[Contestant],
-        validation: Arena,
         test: Arena,
         safe_point: SafePoint,
     ) -> list[Entry]:
@@ -66,17 +67,17 @@ class ModelScoring:
         Args:
             chosen: the other contestants, with their scores on validation; `lineup.PRIOR_RULE` is
                 one of them.
-            validation: where the model's offsets are chosen. test: the episodes. Both are of an
-                environment that shows texts.
-            safe_point: see `SafePoint`.
+            test: the episodes, of an environment that shows texts. safe_point: see `SafePoint`.
         """
         model = PromptedLineup(
             self.prompted, self.backend, self.make_session, self.pose, self.seed, self.folder
         )
         rule = next(one for one in chosen if one.name == lineup.PRIOR_RULE)
-        num_tried = model.num_tried * len(validation.episodes)
+        num_tried = model.num_tried * len(self.validation.episodes)
         with progress_bar("model on validation", num_tried) as advance:
-            own = model.contestants(rule.settings["threshold"], validation, safe_point(advance))
+            own = model.contestants(
+                rule.settings["threshold"], self.validation, safe_point(advance)
+            )
         contestants = [*chosen, *own]
         reading = _Reading(self, test)
         reading.roles = self._to_read(contestants)

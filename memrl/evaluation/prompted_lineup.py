@@ -67,10 +67,13 @@ class PromptedLineup:
     folder: Path
 
     @property
+    def _choice_modes(self) -> list[Mode]:
+        return [mode for mode in self.config.modes if mode not in FUNCTION_MODES]
+
+    @property
     def num_tried(self) -> int:
         """Contestants that `contestants` plays on validation."""
-        num_choosing = sum(mode not in FUNCTION_MODES for mode in self.config.modes)
-        return num_choosing * len(self.config.answer_offsets)
+        return len(self._choice_modes) * len(self.config.answer_offsets)
 
     def contestants(
         self, store_threshold: float, validation: Arena, on_played: Callable[[int], None]
@@ -83,9 +86,7 @@ class PromptedLineup:
             on_played: called with 1 for each episode that is played there.
         """
         contestants = []
-        for mode in self.config.modes:
-            if mode in FUNCTION_MODES:
-                continue
+        for mode in self._choice_modes:
             contestants.append(self._choosing(mode, store_threshold))
             offsets = self.config.answer_offsets
             if offsets:

@@ -75,14 +75,14 @@ class Chooser:
             return self._by_reply(requests)
         if self.calibrates:
             self._learn(nulls)
-        added = offsets or [[0.0] * len(request.choices) for request in requests]
         choices = []
-        for scores, null, own in zip(self.backend.score(requests), nulls, added, strict=True):
+        for number, scores in enumerate(self.backend.score(requests)):
             self.costs.add(scores)
             log_likelihoods = scores.log_likelihoods
             if self.calibrates:
-                log_likelihoods = _less(log_likelihoods, self._after_nothing[null])
-            log_likelihoods = _less(log_likelihoods, [-offset for offset in own])
+                log_likelihoods = _less(log_likelihoods, self._after_nothing[nulls[number]])
+            if offsets is not None:
+                log_likelihoods = _less(log_likelihoods, [-offset for offset in offsets[number]])
             choices.append(Choice(_best(log_likelihoods), scores.usage.seconds))
         return choices
 

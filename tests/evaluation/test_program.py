@@ -8,14 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_runs import TINY, Outcome, called, results_of, train
+from tiny_runs import TINY, evaluate, results_of, train
 
-from memrl.evaluation import __main__ as program
 from memrl.evaluation import lineup
-
-
-def evaluate(*arguments: str | Path) -> Outcome:
-    return called(program.main, "memrl.evaluation", *map(str, arguments))
 
 
 @pytest.fixture(scope="module")

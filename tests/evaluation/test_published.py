@@ -7,26 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import ROOT, Outcome, called, results_of, train
+from tiny_runs import ROOT, evaluate, results_of, train
 
 from envs.lockstep import LockstepPaging
-from envs.workloads.loading import load_workload
-from envs.workloads.tables import split_tables
 from memrl.checkpoint import load_checkpoint
-from memrl.evaluation import __main__ as program
 from memrl.evaluation.lineup import LEARNED, Arena
 from memrl.evaluation.play import mean_reward_per_question
 from memrl.evaluation.publish import publish
-from memrl.evaluation.saved_lineup import saved_contestants
+from memrl.evaluation.replay import contestant_of, load_run_world
 from memrl.run_files import PROVENANCE_FILE, RunError, read_starts
 from memrl.saved import load_run
 from memrl.world import load_world
 
 PUBLISHED = sorted((ROOT / "docs" / "policies").iterdir())
-
-
-def evaluate(*arguments: str | Path) -> Outcome:
-    return called(program.main, "memrl.evaluation", *map(str, arguments))
 
 
 @pytest.fixture(scope="module")
@@ -96,13 +89,9 @@ def test_what_comes_with_the_project_was_learned_from_generated_data(folder: Pat
 
 def test_a_policy_that_comes_with_the_project_plays_as_its_table_says() -> None:
     folder = ROOT / "docs" / "policies" / "page-cache"
-    run = load_run(folder)
-    tables = split_tables(load_workload(run.config.workload), run.config.split, run.config.workload)
-    options = run.config.paging.resolved(**tables.train.medians())
-    contestants = saved_contestants(run, options, tables.test)
-    learned = next(one for one in contestants if one.name == LEARNED)
-    arena = Arena(tables.test, options, LockstepPaging)
-    (records,) = arena.play([learned])
+    world = load_run_world(folder)
+    arena = Arena(world.table, world.options, LockstepPaging)
+    (records,) = arena.play([contestant_of(world, LEARNED)])
     rows = json.loads((folder / "results.json").read_text())["policies"]
     (told,) = (row["reward_per_question"]["estimate"] for row in rows if row["name"] == LEARNED)
     # Not to the last digit: another processor may break a tie the other way.

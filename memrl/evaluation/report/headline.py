@@ -56,12 +56,15 @@ def _percent(estimate: Mapping[str, Any]) -> str:
 
 def _difference(pair: Mapping[str, Any]) -> str:
     """With the t-interval, on which claims rest; that of resamples is narrow of few documents."""
-    text, interval = _shown({**pair["difference"], "interval": pair["t_interval"]}, "+")
+    text, interval = _with_t(pair["difference"], pair, "+")
     return text if interval == "-" else f"{text}, {interval}"
 
 
-def _shown(estimate: Mapping[str, Any], sign: str = "") -> tuple[str, str]:
-    text, interval = shown(estimate, sign)
+def _with_t(
+    estimate: Mapping[str, Any], owner: Mapping[str, Any], sign: str = ""
+) -> tuple[str, str]:
+    """Text of an estimate, and of its owner's t-interval."""
+    text, interval = shown({**estimate, "interval": owner["t_interval"]}, sign)
     return text, interval.replace("..", " to ")
 
 
@@ -81,7 +84,7 @@ def _table(report: Report) -> str:
                 own += ["-", "-", "-"]
             else:
                 own += [
-                    *_shown({**row["mean"], "interval": row["t_interval"]}),
+                    *_with_t(row["mean"], row),
                     f"{row['operations_per_question']:.1f}",
                 ]
     return "\n".join(markdown_rows(columns, [[name, *own] for name, own in cells.items()]))
