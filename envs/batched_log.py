@@ -23,8 +23,8 @@ class BatchLog:
         illegal, tokens_retrieved, tokens_read, requests, hits: as in `EpisodeLog`.
         query, category: (B, Q) queries of the document in the order in which they were asked.
         evidence: (B, Q) float64, NaN where it is not defined.
-        absent, stored, staged, retrieved: (B, Q) numbers of needs: outside main context when the
-            query was asked, and of those archived then, shown as candidates, retrieved.
+        absent, stored, kept, staged, retrieved, used: (B, Q) numbers of needs: outside main context
+            when the query was asked, and of those what `AnsweredQuery` has shares of.
         num_needs, num_resident: (B, Q) as in `AnsweredQuery`.
     """
 
@@ -39,8 +39,10 @@ class BatchLog:
     evidence: Tensor
     absent: Tensor
     stored: Tensor
+    kept: Tensor
     staged: Tensor
     retrieved: Tensor
+    used: Tensor
     num_needs: Tensor
     num_resident: Tensor
 
@@ -63,8 +65,10 @@ class BatchLog:
             evidence=zeros(max_queries, dtype=torch.float64),
             absent=zeros(max_queries),
             stored=zeros(max_queries),
+            kept=zeros(max_queries),
             staged=zeros(max_queries),
             retrieved=zeros(max_queries),
+            used=zeros(max_queries),
             num_needs=zeros(max_queries),
             num_resident=zeros(max_queries),
         )
@@ -91,8 +95,10 @@ class BatchLog:
                     evidence=None if math.isnan(evidence) else evidence,
                     absent=absent,
                     stored=int(self.stored[row, place]) / max(absent, 1),
+                    kept=int(self.kept[row, place]) / max(absent, 1),
                     staged=int(self.staged[row, place]) / max(absent, 1),
                     retrieved=int(self.retrieved[row, place]) / max(absent, 1),
+                    used=int(self.used[row, place]) / max(absent, 1),
                     num_needs=int(self.num_needs[row, place]),
                     num_resident=int(self.num_resident[row, place]),
                 )

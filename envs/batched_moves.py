@@ -114,6 +114,7 @@ def store(batch: EpisodeBatch, rows: Rows, page: Tensor) -> None:
     dropped = torch.where(number < places, page, batch.archive_queue[index, place])
     rows.write(batch.archived, False, dropped)
     rows.write(batch.archived, True, page)
+    rows.write(batch.was_stored, True, page)
     rows.write(batch.archive_queue, page, place)
     rows.write(batch.stores, batch.stores[index] + 1)
 

@@ -220,6 +220,7 @@ class BatchedProcess:
         size = batch.candidate_size[index, candidate]
         moves.make_room(batch, rows, size, self.options)
         moves.bring_in(batch, rows, page, size, retrieved=True)
+        queries.note_absent(batch, rows, batch.was_retrieved, page[:, None])
         tokens = self._events.page_tokens[batch.first_row[index] + page]
         rows.write(self.log.tokens_retrieved, self.log.tokens_retrieved[index] + tokens)
         cost = tokens.double() * self.options.reward.tokens

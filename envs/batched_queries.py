@@ -21,13 +21,9 @@ from memrl.staging import first_page, rank_candidates, window_scores
 from memrl.state import TableTensors
 
 
-def is_resident(
-    batch: EpisodeBatch, rows: Rows, page: Tensor, *, retrieved: bool = False
-) -> Tensor:
-    """(b, R) bool: whether pages are in main context, or also retrieved; page is (b, R), not -1."""
+def is_resident(batch: EpisodeBatch, rows: Rows, page: Tensor) -> Tensor:
+    """(b, R) bool: whether pages are in main context; page is (b, R), not -1."""
     same: Tensor = page[:, :, None] == batch.slot_page[rows.index, None, :-1]
-    if retrieved:
-        same &= batch.slot_retrieved[rows.index, None, :-1]
     return same.any(dim=2)
 
 
@@ -40,15 +36,19 @@ def open_query(batch: EpisodeBatch, log: BatchLog, rows: Rows, events: EventTens
     needs = events.needs[table_row]
     needs = torch.where(needs >= 0, needs - batch.first_page[index, None], EMPTY)
     absent = (needs >= 0) & ~is_resident(batch, rows, needs)
-    stored = absent & batch.archived[index[:, None], _page(batch, needs)]
+    page = _page(batch, needs)
+    stored = absent & batch.was_stored[index[:, None], page]
+    kept = absent & batch.archived[index[:, None], page]
     rows.write(batch.needs, needs)
     rows.write(batch.was_absent, absent)
     rows.write(batch.was_staged, False)
+    rows.write(batch.was_retrieved, False)
     place = batch.queries_asked[index] - 1
     rows.write(log.query, query, place)
     rows.write(log.category, events.category[table_row], place)
     rows.write(log.absent, absent.sum(dim=1), place)
     rows.write(log.stored, stored.sum(dim=1), place)
+    rows.write(log.kept, kept.sum(dim=1), place)
 
 
 def search(
@@ -102,8 +102,19 @@ def show_candidates(
     rows.write(batch.candidate_size, size * shows)
     more = ((result_page + 1) * num_candidates < num_hits)[:, 0]
     rows.write(batch.more_candidates, more)
-    shown = (batch.needs[index, :, None] == page[:, None]).any(dim=2)
-    rows.write(batch.was_staged, batch.was_staged[index] | (batch.was_absent[index] & shown))
+    note_absent(batch, rows, batch.was_staged, page)
+
+
+def note_absent(batch: EpisodeBatch, rows: Rows, noted: Tensor, page: Tensor) -> None:
+    """Set where the absent needs are among pages.
+
+    Args:
+        batch: the batch. rows: of b rows. noted: (B, R) bool, changed in place.
+        page: (b, any) pages, `EMPTY` for none.
+    """
+    index = rows.index
+    is_one = (batch.needs[index, :, None] == page[:, None]).any(dim=2)
+    rows.write(noted, noted[index] | (batch.was_absent[index] & is_one))
 
 
 def answer(
@@ -112,19 +123,20 @@ def answer(
     """Pay the evidence of the query at hand, write it down, and take the candidates away."""
     index = rows.index
     needs, page = batch.needs[index], batch.slot_page[index, :-1]
-    found = ((needs >= 0) & is_resident(batch, rows, needs)).sum(dim=1)
+    resident = (needs >= 0) & is_resident(batch, rows, needs)
+    found = resident.sum(dim=1)
     num_needs = (needs >= 0).sum(dim=1)
     evidence = found.double() / num_needs.clamp(min=1)
     table_row = events.query_offset[batch.document[index]] + batch.query[index]
     pays = events.pays[table_row.clamp(max=len(events.pays) - 1)]
     paid = batch.reward_terms[index, 0] + torch.where(pays, weight * evidence, 0.0)
     rows.write(batch.reward_terms, paid, 0)
-    retrieved = batch.was_absent[index] & is_resident(batch, rows, needs, retrieved=True)
     tokens = events.page_tokens[batch.first_row[index, None] + page.clamp(min=0)] * (page >= 0)
     place = batch.queries_asked[index] - 1
     rows.write(log.evidence, torch.where(pays, evidence, torch.nan), place)
     rows.write(log.staged, batch.was_staged[index].sum(dim=1), place)
-    rows.write(log.retrieved, retrieved.sum(dim=1), place)
+    rows.write(log.retrieved, batch.was_retrieved[index].sum(dim=1), place)
+    rows.write(log.used, (batch.was_absent[index] & resident).sum(dim=1), place)
     rows.write(log.num_needs, num_needs, place)
     rows.write(log.num_resident, (page >= 0).sum(dim=1), place)
     rows.write(log.tokens_read, log.tokens_read[index] + tokens.sum(dim=1))

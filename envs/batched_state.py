@@ -59,9 +59,9 @@ class EpisodeBatch:
         slots: (6, B, N) `slot_page` ... `slot_uses`. slot_retrieved: (B, N) bool.
         candidate_page, candidate_size: (B, K).
         needs: (B, R) what the query at hand needs, pages of the window, -1 padded. was_absent: (B,
-            R) bool, outside main context when it was asked. was_staged: (B, R) bool, of those,
-            shown as candidates since.
-        archived: (B, W) bool.
+            R) bool, outside main context when it was asked. was_staged, was_retrieved: (B, R) bool,
+            of those, shown as candidates since, brought in since.
+        archived: (B, W) bool. was_stored: (B, W) bool, archived now or dropped since.
         archive_queue: (B, C) the last pages stored; store number s, preloaded pages counted first,
             stands in column s % C, so that the next store of a full archive finds the page to drop
             there. C is the archive's capacity, or W when that is smaller, because then nothing is
@@ -128,7 +128,9 @@ class EpisodeBatch:
         self.needs = zeros(num_envs, num_needs) + EMPTY
         self.was_absent = zeros(num_envs, num_needs, dtype=torch.bool)
         self.was_staged = zeros(num_envs, num_needs, dtype=torch.bool)
+        self.was_retrieved = zeros(num_envs, num_needs, dtype=torch.bool)
         self.archived = zeros(num_envs, width, dtype=torch.bool)
+        self.was_stored = zeros(num_envs, width, dtype=torch.bool)
         self.archive_queue = zeros(num_envs, max(limit, 1))
         self.ranking = zeros(num_envs, width) + EMPTY
         self.reward_terms = zeros(num_envs, num_terms, dtype=torch.float64)
@@ -149,7 +151,8 @@ class EpisodeBatch:
             rows.write(tensor, 0)
         preloaded = fixed[-1]
         rows.write(self.pages_arrived, preloaded)
-        rows.write(self.archived, _range(self.archived) < preloaded[:, None])
+        for tensor in (self.archived, self.was_stored):
+            rows.write(tensor, _range(tensor) < preloaded[:, None])
         rows.write(self.archive_queue, _range(self.archive_queue))  # the rest is not read
         rows.write(self.due, 1)
 
@@ -162,7 +165,8 @@ class EpisodeBatch:
                 name: (getattr(self, name), 0)
                 for name in (
                     *("slot_retrieved", "candidate_page", "candidate_size", "needs", "was_absent"),
-                    *("was_staged", "archived", "archive_queue", "ranking", "reward_terms"),
+                    *("was_staged", "was_retrieved", "archived", "was_stored", "archive_queue"),
+                    *("ranking", "reward_terms"),
                 )
             },
         }

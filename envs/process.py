@@ -124,6 +124,7 @@ class PagingProcess:
         num_preloaded = int(table.episode_num_preloaded[episode])
         for page in range(num_preloaded):
             self.core.preload(page, self._size(page))
+        self._stored = set(range(num_preloaded))  # at some time; archival may have dropped them
         self.score = EpisodeScore(table, episode, options.reward)
         self.phase = Phase.END
         self.event = 0
@@ -191,7 +192,12 @@ class PagingProcess:
         self._begin_decision(arriving=EMPTY, query=query)
         self.queries_asked += 1
         core = self.core
-        self.score.ask(query, is_resident=core.is_resident, is_archived=core.is_archived)
+        self.score.ask(
+            query,
+            is_resident=core.is_resident,
+            was_stored=self._stored.__contains__,
+            is_archived=core.is_archived,
+        )
         residents = self.core.queue
         if residents:
             self.core.touch(self._search().rank(residents, [])[0])
@@ -210,6 +216,7 @@ class PagingProcess:
             self._evict(argument)
         elif op is Op.STORE:
             self.core.store(self._page_at(argument))
+            self._stored.add(self._page_at(argument))
             self._refresh_candidates()  # a full archive may have dropped one
             self.score.charge("store")
         elif op is Op.SEARCH:
@@ -268,15 +275,12 @@ class PagingProcess:
         self.core.touch(page)
         self.retrieved.add(page)
         self._refresh_candidates()
-        self.score.retrieved(self.page_tokens[page])
+        self.score.retrieved(page, self.page_tokens[page])
 
     def _answer(self) -> None:
         assert self.query is not None  # the phase says so
-        self.score.answer(
-            self.query,
-            retrieved=self.retrieved,
-            residents={page: self.page_tokens[page] for page in self.core.queue},
-        )
+        residents = {page: self.page_tokens[page] for page in self.core.queue}
+        self.score.answer(self.query, residents=residents)
 
     # ------------------------------------------------------------------ staging
 

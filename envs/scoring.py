@@ -39,8 +39,9 @@ class EpisodeScore:
         self._terms = np.zeros(len(REWARD_TERMS))
         self._hits = 0  # not paid yet
         self._absent: list[int] = []  # needs outside main context when the query was asked
-        self._absent_stored = 0
+        self._absent_stored = self._absent_kept = 0
         self._absent_staged: set[int] = set()
+        self._absent_retrieved: set[int] = set()
 
     def needs(self, query: int) -> tuple[int, ...]:
         """Pages of the window that a query needs."""
@@ -59,8 +60,9 @@ class EpisodeScore:
         """Charge a cost by the name of its weight."""
         self._terms[_TERM[f"cost/{name}"]] -= times * getattr(self._weights, name)
 
-    def retrieved(self, page_tokens: int) -> None:
+    def retrieved(self, page: int, page_tokens: int) -> None:
         """Charge a page that was brought into main context."""
+        self._absent_retrieved.update({page}.intersection(self._absent))
         self.log.tokens_retrieved += page_tokens
         self.charge("retrieve")
         self.charge("tokens", page_tokens)
@@ -83,29 +85,24 @@ class EpisodeScore:
         query: int,
         *,
         is_resident: Callable[[int], bool],
+        was_stored: Callable[[int], bool],
         is_archived: Callable[[int], bool],
     ) -> None:
-        """A query is asked: note which of its needs are absent, and which of those are stored."""
+        """A query is asked: note what is absent of its needs, and what of that is or was stored."""
         self._absent = [page for page in self.needs(query) if not is_resident(page)]
-        self._absent_stored = sum(is_archived(page) for page in self._absent)
-        self._absent_staged = set()
+        self._absent_stored = sum(was_stored(page) for page in self._absent)
+        self._absent_kept = sum(is_archived(page) for page in self._absent)
+        self._absent_staged, self._absent_retrieved = set(), set()
 
     def show(self, pages: Collection[int]) -> None:
         """Pages have been shown as candidates, or found by a search."""
         self._absent_staged.update(page for page in self._absent if page in pages)
 
-    def answer(
-        self,
-        query: int,
-        *,
-        retrieved: Collection[int],
-        residents: Mapping[int, int],
-    ) -> None:
+    def answer(self, query: int, *, residents: Mapping[int, int]) -> None:
         """A query is answered: pay its evidence and write it down.
 
         Args:
             query: the one that was asked.
-            retrieved: pages that were brought in for it and are still there.
             residents: pages in main context, oldest first -> their tokens.
         """
         needs, table = self.needs(query), self._table
@@ -124,8 +121,10 @@ class EpisodeScore:
                 evidence=evidence,
                 absent=len(self._absent),
                 stored=self._absent_stored / absent,
+                kept=self._absent_kept / absent,
                 staged=len(self._absent_staged) / absent,
-                retrieved=sum(page in retrieved for page in self._absent) / absent,
+                retrieved=len(self._absent_retrieved) / absent,
+                used=sum(page in residents for page in self._absent) / absent,
                 num_needs=len(needs),
                 num_resident=len(residents),
             )

@@ -39,7 +39,7 @@ from memrl.memory.context_page import Message
 from memrl.memory.embedders import Embedder
 from memrl.memory.executor import Executor, Result
 from memrl.memory.live import DEFAULT_BLOCKS, DEFAULT_INSTRUCTIONS
-from memrl.memory.queue_manager import Arrival, NewPage, QueueManager, QueueOptions
+from memrl.memory.queue_manager import NewPage, QueueManager, QueueOptions
 from memrl.memory.recall import RecallStore
 from memrl.memory.results import DEFAULT_PAGE_SIZE, Hit
 from memrl.memory.summarizers import Summarizer
@@ -188,7 +188,6 @@ class _Playing:
         self.replies: list[str | None] = []
         self.contexts: list[ContextTexts] = []
         self.query: int | None = None  # the one being asked
-        self._retrieved: set[int] = set()  # brought in for it, and still there
         self._texts = table.text.pages[table.episode_pages(episode)]
         document = int(table.episode_document[episode])
         self._first_query = int(table.query_offset[document])
@@ -230,6 +229,7 @@ class _Playing:
             store.extend(NewEntry(self._texts[page], page, "user", self.clock) for page in pages)
         for page in pages:
             self._archive.arrive(page, self._texts[page])
+        self._archive.stored.update(pages)
 
     def _size_of(self, page_id: int, text: str) -> int:
         options = self.session.options
@@ -254,19 +254,18 @@ class _Playing:
         """Something is asked; the player has a turn, then evidence is paid."""
         core = self.main.core
         self.query = query
-        self._retrieved = set()
         archived = self._archive.archived_pages()
         self.score.ask(
-            query, is_resident=core.is_resident, is_archived=lambda page: page in archived
+            query,
+            is_resident=core.is_resident,
+            was_stored=self._archive.stored.__contains__,
+            is_archived=archived.__contains__,
         )
         turn = _Turn(self)
         player.on_query(turn, self.session.table.text.queries[self._first_query + query])
         self._end(turn)
-        self.score.answer(
-            query,
-            retrieved=self._retrieved,
-            residents={page: self._page_tokens[page] for page in core.queue},
-        )
+        residents = {page: self._page_tokens[page] for page in core.queue}
+        self.score.answer(query, residents=residents)
         self.replies.append(turn.reply)
         self.contexts.append(self.main.texts())
         self.query = None
@@ -290,11 +289,9 @@ class _Playing:
             for hit in result.hits:
                 self._bring_in(hit)
         elif result.function == "retrieve":
-            self._retrieved.difference_update(result.evicted)
             self._charge_retrieve(self.main.core.queue[-1])
         elif result.function == "evict":
             self.score.count(Op.EVICT)
-            self._retrieved.intersection_update(self.main.core.queue)
             if self.query is not None:
                 self.score.charge("evict")
 
@@ -304,8 +301,7 @@ class _Playing:
 
     def _charge_retrieve(self, page: int) -> None:
         self.score.count(Op.RETRIEVE)
-        self.score.retrieved(self._page_tokens[page])
-        self._retrieved.add(page)
+        self.score.retrieved(page, self._page_tokens[page])
 
     def _bring_in(self, hit: Hit) -> None:
         sources = self._sources(hit)
@@ -313,15 +309,14 @@ class _Playing:
         for page in sources:
             if self.main.core.is_resident(page):
                 continue
-            arrival = self._enter(page, hit)
-            if arrival.flush is not None:
-                self._retrieved.difference_update(arrival.flush.evicted)
+            self._enter(page, hit)
             self._charge_retrieve(page)
 
-    def _enter(self, page: int, hit: Hit) -> Arrival:
+    def _enter(self, page: int, hit: Hit) -> None:
         if self.main.has_seen(page):
-            return self.queue.retrieve(page)
-        return self.queue.append(hit.text, "result", page_id=page)
+            self.queue.retrieve(page)
+        else:
+            self.queue.append(hit.text, "result", page_id=page)
 
     def _sources(self, hit: Hit) -> list[int]:
         if hit.page_id is not None:

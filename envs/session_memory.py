@@ -83,6 +83,9 @@ class EpisodeArchive:
     Args:
         store: where entries go.
         display: how texts are shown (`MainContext.display`): a quotation is of what was shown.
+
+    Attributes:
+        stored: pages that archival has held at some time, as entries or quoted by one.
     """
 
     def __init__(self, store: ArchivalStore, display: Display) -> None:
@@ -90,6 +93,7 @@ class EpisodeArchive:
         self._display = display
         self._shown: dict[int, str] = {}  # pages that have arrived
         self._sources: dict[int, tuple[int, ...]] = {}  # entry -> pages
+        self.stored: set[int] = set()
 
     def arrive(self, page_id: int, text: str) -> None:
         """A page can be quoted from now on."""
@@ -102,6 +106,7 @@ class EpisodeArchive:
         self._sources[entry_id] = tuple(
             page_id for page_id, page in self._shown.items() if _quotes(shown, page)
         )
+        self.stored.update(self._sources[entry_id])
         return entry_id
 
     def search(self, query: str, *, page: int, page_size: int) -> SearchPage:

@@ -18,6 +18,9 @@ REWARD_TERMS = (
 )
 """Names of the reward's terms, in the order of every array of reward terms."""
 
+FUNNEL_STEPS = ("stored", "kept", "staged", "retrieved", "used")
+"""How far a need came that was outside main context; see `AnsweredQuery`."""
+
 
 @dataclass(frozen=True, slots=True)
 class AnsweredQuery:
@@ -26,9 +29,10 @@ class AnsweredQuery:
     Attributes:
         query: index in the document. category: index into `table.text.categories`.
         evidence: share of its needs in main context, or None where evidence is not defined.
-        stored, staged, retrieved: shares of the needs outside main context when the query was asked
-            that were then archived, were shown as candidates, were there by retrieval at the end.
-        absent: number of those needs.
+        absent: number of needs outside main context when the query was asked.
+        stored, kept, staged, retrieved, used: shares of these that had been stored at some time,
+            were still archived when it was asked, were shown as candidates, were brought in, were
+            still there at the answer.
         num_needs: pages that it needs. num_resident: pages in main context when it was answered.
     """
 
@@ -37,8 +41,10 @@ class AnsweredQuery:
     evidence: float | None
     absent: int
     stored: float
+    kept: float
     staged: float
     retrieved: float
+    used: float
     num_needs: int
     num_resident: int
 

@@ -12,7 +12,7 @@ from table_fixtures import random_action
 
 from envs.lockstep import LockstepPaging
 from memrl.actions import ActionLayout, Op
-from memrl.episode_log import REWARD_TERMS
+from memrl.episode_log import FUNNEL_STEPS, REWARD_TERMS
 from memrl.memory.paging import EMPTY
 from memrl.observation import FEATURES, GLOBALS, LIMIT
 from memrl.options import PagingOptions
@@ -103,7 +103,8 @@ class SideBySide:
         assert log.operations == model.operations
         assert log.illegal == model.illegal
         answers = [
-            (a.query, a.evidence, a.absent, a.stored, a.staged, a.retrieved) for a in log.answers
+            (a.query, a.evidence, a.absent, [getattr(a, step) for step in FUNNEL_STEPS])
+            for a in log.answers
         ]
         assert answers == model.answers
         assert log.tokens_retrieved == model.tokens_retrieved

@@ -41,11 +41,14 @@ class ModelEpisode:
         self.uses: dict[int, list[int]] = {}  # clocks of the uses of each resident page
         self.came_in: dict[int, int] = {}
         self.operations = dict.fromkeys(Op, 0)
-        self.answers: list[tuple[int, float | None, int, float, float, float]] = []
+        self.answers: list[tuple[int, float | None, int, list[float]]] = []
         self.tokens_retrieved = self.tokens_read = 0
         self.requests = self.hits = 0
         self.absent: list[int] = []  # needs outside main context when the query was asked
+        self.ever_stored = set(range(world.num_preloaded))
+        self.stored_before: set[int] = set()  # the query was asked
         self.archived_then: list[int] = []
+        self.brought: set[int] = set()  # for the query, whether still there or not
         self.shown: set[int] = set()  # candidates shown since then
         self.terms: dict[str, float] = {}
         for page in range(world.num_preloaded):
@@ -141,6 +144,7 @@ class ModelEpisode:
             self._pay("cost/next", -reward.next)
         elif op is Op.STORE:
             self.core.store(self.rows()[row])
+            self.ever_stored.add(self.rows()[row])
             self._pay("cost/store", -reward.store)
         elif op is Op.SEARCH:
             self.uses[self.core.slots[row]].append(self.passed)
@@ -165,6 +169,7 @@ class ModelEpisode:
         self._page_in(page)
         self.uses[page].append(self.passed)
         self.retrieved.append(page)
+        self.brought.add(page)
         self.tokens_retrieved += self.tokens(page)
         self._pay("cost/retrieve", -self.options.reward.retrieve)
         self._pay("cost/tokens", -self.options.reward.tokens * self.tokens(page))
@@ -185,12 +190,12 @@ class ModelEpisode:
             evidence = len([page for page in needs if page in self.core.main]) / len(needs)
             self._pay("evidence", self.options.reward.evidence * evidence)
         self.tokens_read += sum(self.tokens(page) for page in self.core.main)
-        stored, staged, retrieved = (
+        came_to = (self.stored_before, self.archived_then, self.shown, self.brought, self.retrieved)
+        shares = [
             len([page for page in self.absent if page in pages]) / max(len(self.absent), 1)
-            for pages in (self.archived_then, self.shown, self.retrieved)
-        )
-        answer = (self.query, evidence, len(self.absent), stored, staged, retrieved)
-        self.answers.append(answer)
+            for pages in came_to
+        ]
+        self.answers.append((self.query, evidence, len(self.absent), shares))
         self._next_event()
 
     def _let_in(self) -> None:
@@ -239,6 +244,7 @@ class ModelEpisode:
             best = self.ranked(("query", query), self.core.main)[0]
             self.uses[best].append(self.passed)
         self.absent = [page for page in self.world.needs[query] if page not in self.core.main]
+        self.stored_before, self.brought = set(self.ever_stored), set()
         self.archived_then = list(self.core.archive)
         self._stage(("query", query))
         self.shown = set(self.candidates().values())

@@ -35,7 +35,8 @@ def record(document: str, episode: int, evidence: float, operations: int) -> Epi
         tokens_retrieved=8,
         tokens_read=40,
         decision_s=0.002,
-        funnel={"absent": 4.0, "stored": 3.0, "staged": 2.0, "retrieved": 4 * evidence - 1},
+        funnel={"absent": 4.0, "stored": 3.5, "kept": 3.0, "staged": 2.0}
+        | {"retrieved": 4 * evidence - 0.5, "used": 4 * evidence - 1},
         evidence_by_category={"one": [4 * evidence, 4.0]},
         support={"pages": 12.0, "precision": 0.5, "f1": 0.25, "em": 1.0},
     )

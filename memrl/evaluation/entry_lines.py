@@ -32,6 +32,8 @@ class EntryLine:
 
 
 _ADAPTER = TypeAdapter(EntryLine)
+# Until November 2026 two steps were not counted, and two of these had other names.
+_OLD_FUNNEL = {"absent": "absent", "stored": "kept", "staged": "staged", "retrieved": "used"}
 
 
 def entry_line(text: str) -> EntryLine:
@@ -46,6 +48,8 @@ def entry_line(text: str) -> EntryLine:
     except ValidationError as error:
         raise ValueError(first_mistake(error)) from error
     record = line.record
+    if record.funnel.keys() == _OLD_FUNNEL.keys():
+        record.funnel = {_OLD_FUNNEL[step]: count for step, count in record.funnel.items()}
     counts = {
         name: getattr(record, name)
         for name in ("num_queries", "num_scored", "illegal", "decisions", "events", "decision_s")

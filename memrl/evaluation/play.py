@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memrl.actions import Op
 from memrl.config import ConfigurationError
-from memrl.episode_log import AnsweredQuery, EpisodeLog
+from memrl.episode_log import FUNNEL_STEPS, AnsweredQuery, EpisodeLog
 from memrl.groups import PagingGroup, TextGroup
 from memrl.policies.base import Policy, reads_text
 from memrl.set_scores import scores_of_counts
@@ -35,8 +35,8 @@ class EpisodeRecord:
             over answered queries.
         decision_s: mean seconds that the policy took per decision, amortised over the batch; filled
             in by `memrl.evaluation.lineup.Arena`.
-        funnel: over needs outside main context when asked: `absent`, and of those `stored`,
-            `staged`, `retrieved`; counts.
+        funnel: over needs outside main context when asked: `absent`, and of those `FUNNEL_STEPS`;
+            counts.
         evidence_by_category: category -> [summed evidence, number scored]; requests by their kind.
         support: of main context at the answers, as a set of pages against the needs, summed over
             scored queries: `pages`, `precision`, `f1`, `em`; its recall is `evidence`.
@@ -211,12 +211,9 @@ def record_of(
     document = int(table.episode_document[episode])
     if log.requests:
         by_category[table.text.request_kinds[document]] = [float(log.hits), float(log.requests)]
-    funnel = {
-        "absent": float(sum(answer.absent for answer in scored)),
-        "stored": sum(answer.stored * answer.absent for answer in scored),
-        "staged": sum(answer.staged * answer.absent for answer in scored),
-        "retrieved": sum(answer.retrieved * answer.absent for answer in scored),
-    }
+    funnel = {"absent": float(sum(answer.absent for answer in scored))}
+    for step in FUNNEL_STEPS:
+        funnel[step] = sum(getattr(answer, step) * answer.absent for answer in scored)
     return EpisodeRecord(
         episode=episode,
         document=table.text.clusters[document],

@@ -265,8 +265,10 @@ def reference_records(
                 evidence=found / len(needs) if table.query_pays[row] else None,
                 absent=0,
                 stored=0.0,
+                kept=0.0,
                 staged=0.0,
                 retrieved=0.0,
+                used=0.0,
                 num_needs=len(needs),
                 num_resident=len(answer.read),
             )

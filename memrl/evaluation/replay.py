@@ -5,11 +5,11 @@
     python -m memrl.evaluation.replay runs/chat/seed0 --episode 3 --html episode.html
     python -m memrl.evaluation.replay runs/chat/seed0 --episode 3 --gif episode.gif
 
-In a terminal the arrow keys go from decision to decision (q ends); where the input is no terminal,
-all of them are listed. Of every decision it shows what has happened since the one before, the text
-of every page in sight, its features, and the legal actions with the scores by which the policy
-chose: its own, in reward over YIELD. Rules and bounds have none. What no policy sees (gold answers,
-needed pages) is told apart.
+In a terminal left and right go from decision to decision, up and down scroll (q ends); where the
+input is no terminal, all of them are listed. Of every decision it shows what has happened since the
+one before, the text of every page in sight, its features, and the legal actions with the scores by
+which the policy chose: its own, in reward over YIELD. Rules and bounds have none. What no policy
+sees (gold answers, needed pages) is told apart.
 
 The policy is the learned one that scored best on the run's validation, or the one named. The
 episode is played in the reference environment, on the run's data; return and record are the

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from rich.console import Console, Group, RenderableType
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -14,13 +15,17 @@ from memrl.evaluation.replay_steps import Replay, ShownPage, Step, moments_of
 from memrl.page_texts import printable
 
 _KEYS = {
-    **dict.fromkeys((b"\x1b[C", b"\x1b[B", b"\x1bOC", b"\x1bOB", b" ", b"\r", b"\n"), "next"),
-    **dict.fromkeys((b"\x1b[D", b"\x1b[A", b"\x1bOD", b"\x1bOA"), "back"),
+    **dict.fromkeys((b"\x1b[C", b"\x1bOC", b" ", b"\r", b"\n"), "next"),
+    **dict.fromkeys((b"\x1b[D", b"\x1bOD"), "back"),
+    **dict.fromkeys((b"\x1b[B", b"\x1bOB", b"\x1b[6~"), "down"),
+    **dict.fromkeys((b"\x1b[A", b"\x1bOA", b"\x1b[5~"), "up"),
     **dict.fromkeys((b"\x1b[H", b"\x1bOH", b"\x1b[1~"), "first"),
     **dict.fromkeys((b"\x1b[F", b"\x1bOF", b"\x1b[4~"), "last"),
     **dict.fromkeys((b"q", b"Q", b"\x1b", b""), "quit"),
 }
-_HELP = "right or space: on, left: back, home, end, q: quit"
+HELP = "right: on, left: back, home, end, q: quit"
+_HELP_SCROLL = "lines {} to {} of {} (up, down); "
+_SCROLL_LINES = 5
 _WIDTH = 120  # where the output is no terminal
 
 
@@ -110,10 +115,11 @@ def _choices(step: Step) -> Table:
 
 
 def _browse(console: Console, steps: Sequence[tuple[str, Step]], summaries: list[str]) -> None:
-    def draw(number: int) -> None:
+    def draw(number: int, top: int) -> int:
+        lines, top = window_of(console, page_of(steps, number), top)
         console.clear()
-        console.print(page_of(steps, number))
-        console.print(Text(_HELP, style="dim"))
+        console.print(lines, end="")
+        return top
 
     descriptor = sys.stdin.fileno()
     with console.screen(hide_cursor=True), _KeysAtOnce(descriptor):
@@ -122,21 +128,45 @@ def _browse(console: Console, steps: Sequence[tuple[str, Step]], summaries: list
         console.print(Text(printable(summary)))
 
 
-def walk(num_steps: int, draw: Callable[[int], None], read: Callable[[], bytes]) -> None:
+def window_of(console: Console, page: RenderableType, top: int) -> tuple[Group, int]:
+    """As many lines of a page as the console has rows, the last of which is for help.
+
+    Args:
+        console: what it is shown on. page: any. top: number of the first line.
+
+    Returns:
+        The lines with the help, and the number of the first one, which may be less than `top`.
+    """
+    lines = console.render_lines(page, pad=False)
+    rows = max(console.height - 1, 1)
+    top = min(top, max(len(lines) - rows, 0))
+    shown = lines[top : top + rows]
+    scrolls = len(lines) > rows
+    where = _HELP_SCROLL.format(top + 1, top + len(shown), len(lines)) if scrolls else ""
+    texts = [Segments([*line, Segment.line()]) for line in shown]
+    return Group(*texts, Text(where + HELP, style="dim", end="", no_wrap=True)), top
+
+
+def walk(num_steps: int, draw: Callable[[int, int], int], read: Callable[[], bytes]) -> None:
     """Draw step after step as keys say, until the one that quits or the end of the input.
 
     Args:
-        num_steps: how many there are. draw: shows one of them.
+        num_steps: how many there are.
+        draw: shows one of them from a line on, and says from which it could.
         read: what the terminal sends for the next key, b"" at its end.
     """
-    number = 0
+    number = top = 0
     while True:
-        draw(number)
+        top = draw(number, top)
         key = _KEYS.get(read())
         if key == "quit":
             return
+        if key in ("down", "up"):
+            top = max(top + (_SCROLL_LINES if key == "down" else -_SCROLL_LINES), 0)
+            continue
         places = {"next": number + 1, "back": number - 1, "first": 0, "last": num_steps - 1}
-        number = min(max(places.get(key or "", number), 0), num_steps - 1)
+        if key in places:
+            number, top = min(max(places[key], 0), num_steps - 1), 0
 
 
 class _KeysAtOnce:

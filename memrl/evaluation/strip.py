@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Protocol
 
@@ -30,6 +30,7 @@ class Stay:
         first: events when it came. last: when another one came in its place, or a decision found
             that it was gone.
         is_retrieved: it came by RETRIEVE.
+        is_needed: of a retrieved page, whether its query needs it; None of any other.
         is_kept: whether archival held it when it left; None where it stayed to the end.
     """
 
@@ -39,6 +40,7 @@ class Stay:
     last: int
     is_retrieved: bool
     is_kept: bool | None = None
+    is_needed: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ def played_strip(group: StripGroup, contestant: Contestant, episode: int) -> Pla
     observation, terminated = group.reset([episode], [0]), False
     played = PlayedStrip(contestant.name, 0.0)
     here: dict[int, Stay] = {}
-    retrieved: set[int] = set()
+    retrieved: dict[int, bool] = {}  # page -> whether it is needed
     event = 0
     while not terminated:
         process = group.process(0)
@@ -144,7 +146,10 @@ def played_strip(group: StripGroup, contestant: Contestant, episode: int) -> Pla
         if op is Op.STORE:
             played.stores.append(Store(process.event, row, process.slot_pages()[row]))
         if op is Op.RETRIEVE:
-            retrieved.add(process.candidates()[row])
+            page = process.candidates()[row]
+            assert process.query is not None  # pages are retrieved for one
+            needs = group.table.needs_in_window(process.episode, process.query)
+            retrieved[page] = page in needs
         event, num_answers = process.event, len(process.log.answers)
         result = group.step(np.array([action]))
         played.episode_return += float(result.reward_terms[0].sum())
@@ -164,7 +169,7 @@ def _note_slots(
     here: dict[int, Stay],
     table: EpisodeTable,
     process: Process,
-    retrieved: set[int],
+    retrieved: Mapping[int, bool],
     since: int,
 ) -> None:
     """End the stays of pages that are gone, and begin those of pages that are new."""
@@ -182,7 +187,8 @@ def _note_slots(
             played.stays.append(here.pop(slot))
         if page != EMPTY:
             first = came if stay is None else stay.last
-            here[slot] = Stay(slot, page, first, process.event, page in retrieved)
+            is_retrieved, is_needed = page in retrieved, retrieved.get(page)
+            here[slot] = Stay(slot, page, first, process.event, is_retrieved, is_needed=is_needed)
 
 
 def _arrival(table: EpisodeTable, process: Process, page: int, since: int) -> int:

@@ -24,7 +24,7 @@ from memrl.evaluation.readings import answers_by_category, summarize_answers
 from memrl.evaluation.verdict import BEST_HEURISTIC, best_heuristic, verdicts
 from memrl.run_files import RunError, replace_text
 
-RESULTS_SCHEMA = 7
+RESULTS_SCHEMA = 8
 """Version of the structure that `summarize` returns."""
 
 
@@ -168,6 +168,12 @@ def _policy_summary(entry: Entry, rng: np.random.Generator, blocks: bool) -> dic
     questions = sum(record.num_scored for record in records)
     support = _sum([record.support for record in records])
     funnel = _sum([record.funnel for record in entry.records])
+    # Records of earlier versions lack steps; a sum of some records is no number of the policy.
+    funnel = {
+        step: count
+        for step, count in funnel.items()
+        if all(step in record.funnel for record in entry.records)
+    }
     absent = funnel.pop("absent", 0.0)
     categories: dict[str, list[float]] = {}
     for record in records:

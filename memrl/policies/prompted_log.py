@@ -139,7 +139,7 @@ def failure_of(turn: TurnTrace, answer: AnsweredQuery) -> Failure | None:
         return Failure.FOUND_NOT_ANSWERED
     if not turn.searches:
         return Failure.BAD_CALL if broke_off or turn.refused else Failure.NO_SEARCH
-    if answer.staged >= answer.stored:
+    if answer.staged >= answer.kept:
         if not turn.has_recall:
             return Failure.NOT_STORED
         if {search.function for search in turn.searches} == {"archival_memory_search"}:
@@ -165,7 +165,7 @@ def missed_by_actions(answer: AnsweredQuery, *, has_recall: bool) -> Failure | N
         return None
     if not answer.absent or answer.staged == 1.0:
         return Failure.FOUND_NOT_ANSWERED
-    if answer.staged >= answer.stored and not has_recall:
+    if answer.staged >= answer.kept and not has_recall:
         return Failure.NOT_STORED
     return Failure.WRONG_SEARCH
 

@@ -9,6 +9,7 @@ from table_fixtures import REWARD, table_of, with_scores
 from envs.process import Phase
 from memrl.actions import Op
 from memrl.documents import Query
+from memrl.episode_log import FUNNEL_STEPS
 from memrl.memory.paging import EMPTY
 
 # ---------------------------------------------------------------------- queries
@@ -206,6 +207,22 @@ def test_an_illegal_action_at_a_query_answers_it() -> None:
     assert play.process.phase is Phase.PRESSURE
 
 
+def test_the_log_tells_what_was_dropped_and_what_was_brought_in_and_left_again() -> None:
+    play = Play(apples(6, needs=(0, 1, 2)), archival_capacity=2, evict_scope="any")
+    for slot in (0, 1, 2):  # the third store drops page 0
+        play(Op.STORE, slot)
+        play(Op.YIELD)
+    play(Op.RETRIEVE, play.process.candidates().index(1))
+    play(Op.RETRIEVE, play.process.candidates().index(2))
+    play(Op.EVICT, play.process.core.slot_of(1))
+    play(Op.YIELD)
+    (answer,) = play.play.log(0).answers
+    shares = [round(3 * getattr(answer, step)) for step in FUNNEL_STEPS]
+    assert [*zip(FUNNEL_STEPS, shares, strict=True)] == [
+        *(("stored", 3), ("kept", 2), ("staged", 2), ("retrieved", 2), ("used", 1))
+    ]
+
+
 def test_the_log_tells_stored_from_staged_from_retrieved() -> None:
     play = Play(apples(6, needs=(0, 1, 2, 3)), num_candidates=1)
     play(Op.STORE, 0)
@@ -219,7 +236,8 @@ def test_the_log_tells_stored_from_staged_from_retrieved() -> None:
     log = play.play.log(0)
     (answer,) = log.answers
     assert (answer.absent, answer.evidence) == (3, 0.25)
-    assert (answer.stored, answer.staged, answer.retrieved) == (2 / 3, 2 / 3, 1 / 3)
+    assert (answer.stored, answer.kept, answer.staged) == (2 / 3, 2 / 3, 2 / 3)
+    assert (answer.retrieved, answer.used) == (1 / 3, 1 / 3)
     tokens = play.play.table.page_tokens
     assert log.tokens_retrieved == tokens[1]
     assert log.tokens_read == tokens[residents].sum()

@@ -79,7 +79,7 @@ def test_idle_play_pays_what_the_queue_happens_to_hold() -> None:
     player = Scripted()
     result = played(player, fruit(0, 4))
     assert terms(result) == {"evidence": 0.5}
-    assert result.log.answers == [AnsweredQuery(0, 0, 0.5, 1, 0.0, 0.0, 0.0, 2, 2)]
+    assert result.log.answers == [AnsweredQuery(0, 0, 0.5, 1, 0.0, 0.0, 0.0, 0.0, 0.0, 2, 2)]
     # 70 % of three slots are three pages; each flush begins another period.
     assert player.warnings == 2
     assert operations(result) == {"yield": 3}
@@ -102,7 +102,7 @@ def test_a_search_brings_its_hits_in_and_each_is_charged() -> None:
         "cost/tokens": -(2 + 3) / 1024,
     }
     assert operations(result) == {"yield": 3, "search": 1, "retrieve": 2}
-    assert result.log.answers == [AnsweredQuery(0, 0, 1.0, 2, 0.0, 1.0, 1.0, 2, 4)]
+    assert result.log.answers == [AnsweredQuery(0, 0, 1.0, 2, 0.0, 0.0, 1.0, 1.0, 1.0, 2, 4)]
     assert result.log.tokens_retrieved == 5
     assert result.replies == ("An apple.",)
     assert result.decisions == 2 + 3  # calls; two warnings and the query
@@ -139,8 +139,8 @@ def test_a_query_that_overflows_main_context_keeps_what_came_last() -> None:
     assert resident == hits[-len(resident) :]
     assert len(resident) < 3
     answer = result.log.answers[0]
-    assert answer.evidence == answer.retrieved == len(resident) / 3
-    assert (answer.absent, answer.staged) == (3, 1.0)
+    assert answer.evidence == answer.used == len(resident) / 3
+    assert (answer.absent, answer.staged, answer.retrieved) == (3, 1.0, 1.0)
     assert terms(result)["cost/retrieve"] == -3 * 0.125
     assert terms(result)["cost/tokens"] == -(2 + 3 + 4) / 1024
 
@@ -150,7 +150,7 @@ def test_an_entry_brings_in_the_pages_that_it_quotes() -> None:
     player = Scripted([[search_archival("apple pear")]], [[insert(note)]])
     result = played(player, fruit(0, 1), session={"with_recall": False})
     assert shown(player.seen[-1])[-2:] == ["[page 0] Ann: apple one", "[page 1] Bob: pear two"]
-    assert result.log.answers == [AnsweredQuery(0, 0, 1.0, 2, 1.0, 1.0, 1.0, 2, 2)]
+    assert result.log.answers == [AnsweredQuery(0, 0, 1.0, 2, 1.0, 1.0, 1.0, 1.0, 1.0, 2, 2)]
     assert terms(result) == {
         "evidence": 1.0,
         "cost/store": -0.0625,
@@ -194,7 +194,7 @@ def test_a_full_archive_drops_what_was_stored_first() -> None:
     notes = [insert("Ann: apple one"), insert("Bob: pear two")]
     player = Scripted([[search_archival("apple pear")]], [notes])
     result = played(player, fruit(0, 1), archival_capacity=1)
-    assert result.log.answers == [AnsweredQuery(0, 0, 0.5, 2, 0.5, 0.5, 0.5, 2, 3)]
+    assert result.log.answers == [AnsweredQuery(0, 0, 0.5, 2, 1.0, 0.5, 0.5, 0.5, 0.5, 2, 3)]
     none = played(Scripted(at_warnings=[notes]), fruit(0), archival_capacity=0)
     assert none.log.illegal == 2
     assert terms(none) == {"cost/illegal": -2 * 2.0}
@@ -212,9 +212,10 @@ def test_a_retrieval_by_id_and_its_loss() -> None:
     kept = played(Scripted([[retrieve(0)]]), fruit(0))
     assert terms(kept) == {"evidence": 1.0, "cost/retrieve": -0.125, "cost/tokens": -2 / 1024}
     lost = played(Scripted([[retrieve(0), evict(0)]]), fruit(0))
-    assert lost.log.answers == [AnsweredQuery(0, 0, 0.0, 1, 0.0, 0.0, 0.0, 1, 2)]
+    assert lost.log.answers == [AnsweredQuery(0, 0, 0.0, 1, 0.0, 0.0, 0.0, 1.0, 0.0, 1, 2)]
     pushed_out = played(Scripted([[retrieve(n) for n in (0, 1, 2, 3)]]), fruit(0, 3))
-    assert pushed_out.log.answers[0].retrieved == 0.5
+    answer = pushed_out.log.answers[0]
+    assert (answer.retrieved, answer.used) == (1.0, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -426,7 +427,7 @@ def test_an_idle_player_is_the_environments_memgpt_queue(
         assert {name: here[name] for name in here.keys() - own} == {
             name: there[name] for name in there.keys() - own
         }
-        for name in ("absent", "stored", "retrieved"):
+        for name in ("absent", "stored", "kept", "retrieved", "used"):
             assert here["funnel"][name] == there["funnel"][name]
         assert {op for op, count in here["operations"].items() if count} <= {"yield"}
 

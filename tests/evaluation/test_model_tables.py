@@ -10,6 +10,7 @@ from table_fixtures import small_table
 
 from envs.lockstep import LockstepPaging
 from memrl.config import RunConfig, run_settings
+from memrl.episode_log import FUNNEL_STEPS
 from memrl.evaluation import model_tables
 from memrl.evaluation.best_read import ROLE
 from memrl.evaluation.budgets import BUDGET, POINT, REFERENCE
@@ -45,7 +46,7 @@ def record(document: str, episode: int) -> EpisodeRecord:
         tokens_retrieved=0,
         tokens_read=40,
         decision_s=0.0,
-        funnel={"absent": 0.0, "stored": 0.0, "staged": 0.0, "retrieved": 0.0},
+        funnel={"absent": 0.0} | dict.fromkeys(FUNNEL_STEPS, 0.0),
     )
 
 

@@ -15,7 +15,7 @@ from envs.batched import BatchedPaging
 from envs.lockstep import LockstepPaging
 from envs.paging import PagingEnv
 from memrl.actions import Op
-from memrl.episode_log import REWARD_TERMS
+from memrl.episode_log import FUNNEL_STEPS, REWARD_TERMS
 from memrl.evaluation.play import EpisodeRecord, play
 from memrl.options import PagingOptions
 from memrl.policies.base import Policy
@@ -100,7 +100,7 @@ def test_a_record_worked_out_by_hand() -> None:
         tokens_retrieved=tokens[0],
         tokens_read=tokens[4] + tokens[5] + tokens[0],
         decision_s=0.0,
-        funnel={"absent": 1.0, "stored": 1.0, "staged": 1.0, "retrieved": 1.0},
+        funnel={"absent": 1.0} | dict.fromkeys(FUNNEL_STEPS, 1.0),
         evidence_by_category={"plain": [1.0, 1.0]},
         support={"pages": 3.0, "precision": 1 / 3, "f1": 0.5, "em": 0.0},
     )
@@ -116,11 +116,15 @@ def test_a_miss_worked_out_by_hand() -> None:
     options = PagingOptions(capacity=3, num_candidates=1, staging="dense", reward=REWARD)
     (record,) = play(LockstepPaging(made, options, 1), StoreAndRetrieve(top_k=1), [0])
     assert record.evidence == 0.5
-    assert record.funnel == {"absent": 1.0, "stored": 1.0, "staged": 0.0, "retrieved": 0.0}
+    lost_at = {"staged": 0.0, "retrieved": 0.0, "used": 0.0}
+    assert record.funnel == {"absent": 1.0, "stored": 1.0, "kept": 1.0} | lost_at
     assert record.support == {"pages": 3.0, "precision": 1 / 3, "f1": 0.4, "em": 0.0}
     (nothing,) = play(LockstepPaging(made, options, 1), YieldOnly(), [0])
-    assert nothing.funnel == {"absent": 1.0, "stored": 0.0, "staged": 0.0, "retrieved": 0.0}
+    assert nothing.funnel == {"absent": 1.0} | dict.fromkeys(FUNNEL_STEPS, 0.0)
     assert nothing.operations["yield"] == nothing.decisions == 4  # three victims and the query
+    full = replace(options, archival_capacity=1)
+    (dropped,) = play(LockstepPaging(made, full, 1), StoreAndRetrieve(top_k=1), [0])
+    assert dropped.funnel == {"absent": 1.0, "stored": 1.0, "kept": 0.0} | lost_at
 
 
 # ---------------------------------------------------------------------------------------- sums

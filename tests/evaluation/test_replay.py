@@ -18,6 +18,7 @@ import torch
 from made_run import make_run
 from PIL import Image
 from rich.console import Console
+from rich.text import Text
 from tiny_runs import Outcome, called
 from torch import Tensor
 
@@ -29,9 +30,10 @@ from memrl.evaluation.play import EpisodeRecord
 from memrl.evaluation.replay_gif import save_gif, timeline
 from memrl.evaluation.replay_html import html_page
 from memrl.evaluation.replay_steps import Choice, Replay, ShownPage, Step, moments_of
-from memrl.evaluation.replay_terminal import in_order, page_of, walk
+from memrl.evaluation.replay_terminal import HELP, in_order, page_of, walk, window_of
 from memrl.policies.network import GreedyGain, SetNetwork
 
+RIGHT, LEFT, UP, DOWN = b"\x1b[C", b"\x1b[D", b"\x1b[A", b"\x1b[B"
 NASTY = "<script>alert('x')</script> \x1b[31m[red]\ud800\x07 & \"q\""
 
 
@@ -219,14 +221,43 @@ def test_nothing_in_a_text_works_on_the_terminal() -> None:
 @pytest.mark.parametrize(
     ("keys", "places"),
     [
-        ([b"\x1b[C", b"\x1b[C", b"\x1b[D", b"q"], [0, 1, 2, 1]),
-        ([b"\x1b[D", b"x", b"\x1b[F", b" ", b"\x1b[H", b""], [0, 0, 0, 2, 2, 0]),
+        ([RIGHT, RIGHT, LEFT, b"q"], [(0, 0), (1, 0), (2, 0), (1, 0)]),
+        ([LEFT, b"x", b"\x1b[F", b" ", b"\x1b[H", b""], [(n, 0) for n in (0, 0, 0, 2, 2, 0)]),
+        ([DOWN, DOWN, UP, RIGHT, UP, b"q"], [(0, 0), (0, 5), (0, 7), (0, 2), (1, 0), (1, 0)]),
     ],
 )
-def test_arrow_keys_go_from_step_to_step(keys: list[bytes], places: list[int]) -> None:
-    left, seen = iter(keys), list[int]()
-    walk(3, seen.append, lambda: next(left))
+def test_arrow_keys_go_from_step_to_step_and_scroll(
+    keys: list[bytes], places: list[tuple[int, int]]
+) -> None:
+    left, seen = iter(keys), list[tuple[int, int]]()
+
+    def draw(number: int, top: int) -> int:
+        seen.append((number, min(top, 7)))  # as a page of seven lines too many would
+        return seen[-1][1]
+
+    walk(3, draw, lambda: next(left))
     assert seen == places
+
+
+def test_a_page_longer_than_the_terminal_is_shown_in_part() -> None:
+    console = Console(width=60, height=5, color_system=None)
+    page = Text("\n".join(f"line {number}" for number in range(1, 10)))
+
+    def shown(top: int) -> tuple[list[str], int]:
+        lines, first = window_of(console, page, top)
+        with console.capture() as capture:
+            console.print(lines, end="")
+        return capture.get().splitlines(), first
+
+    assert shown(0) == (
+        [f"line {n}" for n in (1, 2, 3, 4)]
+        + ["lines 1 to 4 of 9 (up, down); right: on, left: back, home, e"],
+        0,
+    )
+    assert shown(99)[0][:4] == [f"line {n}" for n in (6, 7, 8, 9)]
+    assert shown(99)[1] == 5
+    console.height = 12
+    assert shown(3)[0] == [f"line {n}" for n in range(1, 10)] + [HELP]
 
 
 def test_two_policies_are_put_side_by_side_by_event(tmp_path: Path) -> None:

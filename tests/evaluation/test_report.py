@@ -22,6 +22,7 @@ from memrl.evaluation.report.contents import make_report
 from memrl.evaluation.report.folders import read_run
 from memrl.evaluation.report.headline import BEGIN, END
 from memrl.evaluation.report.tables import verdicts
+from memrl.evaluation.summary import RESULTS_SCHEMA
 from memrl.run_files import RunError
 
 SCRIPT = "<script>alert('$1$')</script> & \"it\""
@@ -83,7 +84,19 @@ def test_results_hold_every_number_with_what_it_rests_on(made: tuple[Outcome, Pa
     }
     assert by_control["best heuristic"] == by_control["prior rule"] | {"control": "best heuristic"}
     fronts = {front["cost"]: front for front in own["fronts"]}
-    assert fronts["operations_per_question"]["front"] == [FIFO, "prior rule", LEARNED]
+    front = fronts["operations_per_question"]
+    assert front["front"] == [FIFO, "prior rule", LEARNED]
+    # The script costs most; from the price of the learned policy on nothing else is as good.
+    most, price = front["reference"]["cost"], learned["operations_per_question"]
+    assert (most, price) == (pytest.approx(1.1), pytest.approx(0.5))
+    recall = {name: row["evidence_recall"] for name, row in rows.items()}
+    gain = front["hypervolume_gain"]
+    better = recall[LEARNED]["estimate"] - recall["prior rule"]["estimate"]
+    assert gain["estimate"] == pytest.approx(better * (most - price) / most)
+    whole, without = front["hypervolume"], front["hypervolume_without_learned"]
+    assert whole["estimate"] == pytest.approx(without["estimate"] + gain["estimate"])
+    assert 0 < gain["interval"]["low"] <= gain["estimate"] <= gain["interval"]["high"]
+    assert whole["interval"]["low"] < whole["estimate"] < whole["interval"]["high"]
 
 
 def test_csv_has_a_row_for_each_condition_and_policy(made: tuple[Outcome, Path]) -> None:
@@ -213,7 +226,7 @@ def test_other_schemas_are_refused_and_never_averaged(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, seed=seed, documents=2) for seed in range(2)]
     results = json.loads((runs[1] / "results.json").read_text())
     (runs[1] / "results.json").write_text(json.dumps(results | {"schema": 1}))
-    assert "schema (7 and 1)" in refused(tmp_path, *runs)
+    assert f"schema ({RESULTS_SCHEMA} and 1)" in refused(tmp_path, *runs)
     mixed = make_report([read_run(run) for run in runs], mix=True)
     assert [condition.seeds for condition, _ in mixed.members] == [[0], [1]]
 

@@ -18,7 +18,7 @@ from memrl.evaluation.report.conditions import Condition
 from memrl.evaluation.report.curves import METRIC, learning_curve
 from memrl.evaluation.report.drawing import styles
 from memrl.evaluation.report.folders import FinishedRun
-from memrl.evaluation.report.fronts import hypervolume, pareto_front
+from memrl.evaluation.report.fronts import hypervolumes, pareto_front
 from memrl.evaluation.stats import FloatArray
 from memrl.seeding import Streams
 
@@ -151,19 +151,22 @@ def test_a_gap_that_closes_in_a_resample_leaves_no_interval() -> None:
 def test_front_and_hypervolume_by_hand() -> None:
     points = [(1.0, 0.2), (2.0, 0.1), (3.0, 0.6), (3.0, 0.5), (4.0, 0.6), (1.0, 0.2)]
     assert pareto_front(points) == [0, 2]
+    costs, qualities = np.array([points, points[::-1]]).transpose(2, 0, 1)
     # .2 from 1 to 3, .6 from 3 to 5.
-    assert hypervolume(points, 5.0) == pytest.approx(0.2 * 2 + 0.6 * 2)
-    assert hypervolume(points, 2.0) == pytest.approx(0.2 * 1)
-    assert hypervolume(points, 5.0, least_quality=0.3) == pytest.approx(0.3 * 2)
-    assert hypervolume([], 5.0) == 0.0
+    assert hypervolumes(costs, qualities, 5.0) == pytest.approx([0.2 * 2 + 0.6 * 2] * 2)
+    assert hypervolumes(costs, qualities, 2.0) == pytest.approx([0.2 * 1] * 2)
+    assert hypervolumes(costs, -qualities, 5.0).tolist() == [0.0, 0.0]
 
 
 def test_hypervolume_is_the_share_of_a_grid_that_is_dominated() -> None:
     rng = np.random.default_rng(3)
-    points = [(float(cost), float(quality)) for cost, quality in rng.random((20, 2))]
+    costs, qualities = rng.random((2, 5, 20))
     grid = (np.arange(400) + 0.5) / 400
-    best = [max((q for c, q in points if c <= cost), default=0.0) for cost in grid]
-    assert hypervolume(points, 1.0) == pytest.approx(np.mean(best), abs=0.01)
+    for row in range(5):
+        own = [*zip(costs[row], qualities[row], strict=True)]
+        best = [max((q for c, q in own if c <= cost), default=0.0) for cost in grid]
+        area = hypervolumes(costs[row : row + 1], qualities[row : row + 1], 1.0)
+        assert area == pytest.approx([np.mean(best)], abs=0.01)
 
 
 # ---------------------------------------------------------------------- capacities

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from memrl.config import RunConfig, run_settings
+from memrl.episode_log import FUNNEL_STEPS
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO
 from memrl.evaluation.play import EpisodeRecord, mean_reward_per_question, reward_per_question
@@ -50,7 +51,8 @@ def record(
         "tokens_retrieved": 8,
         "tokens_read": 40,
         "decision_s": 0.002,
-        "funnel": {"absent": 2.0, "stored": 1.0, "staged": 1.0, "retrieved": 0.5},
+        "funnel": {"absent": 2.0, "stored": 1.5, "kept": 1.0, "staged": 1.0}
+        | {"retrieved": 0.75, "used": 0.5},
         "evidence_by_category": {"one": [evidence, float(scored)]} if scored else {},
         "support": {"pages": 3.0 * scored, "precision": 0.5, "f1": 0.25, "em": 1.0},
     }
@@ -114,7 +116,8 @@ def test_the_numbers_of_one_policy() -> None:
     extra: dict[str, Any] = {
         **{"tokens_read": 80, "tokens_retrieved": 0, "decision_s": 0.005, "illegal": 0}
     }
-    funnel = {"absent": 6.0, "stored": 3.0, "staged": 1.0, "retrieved": 0.5}
+    funnel = {"absent": 6.0, "stored": 3.5, "kept": 3.0, "staged": 1.0}
+    funnel |= {"retrieved": 0.75, "used": 0.5}
     operations = {"yield": 1, "store": 4, "retrieve": 0, "next": 2, "evict": 0, "search": 0}
     records = [
         record("a", 0, evidence=4.0, cost=1.0),  # .75 per question
@@ -123,7 +126,7 @@ def test_the_numbers_of_one_policy() -> None:
     ]
     records[1].evidence_by_category = {"two": [2.0, 2.0]}
     results = summarize([entry("x", records)], [], SETTINGS)
-    assert results["schema"] == 7
+    assert results["schema"] == 8
     assert results["best_heuristic"] is None, "nobody was played on validation"
     assert results["policies"][0]["hit_ratio"] is None
     assert results["clusters"] == ["a", "b"]
@@ -157,15 +160,30 @@ def test_the_numbers_of_one_policy() -> None:
     assert policy["support_per_question"] == {
         "pages": 3.0, "precision": 0.15, "f1": 0.075, "em": 0.3,
     }  # fmt: skip
-    assert policy["funnel"] == {"stored": 0.5, "staged": 0.3, "retrieved": 0.15}
+    assert policy["funnel"] == {
+        "stored": 0.65, "kept": 0.5, "staged": 0.3, "retrieved": 0.225, "used": 0.15,
+    }  # fmt: skip
     assert "normalized_score" not in policy
 
 
 def test_without_absent_needs_there_is_no_funnel() -> None:
-    nothing = {"absent": 0.0, "stored": 0.0, "staged": 0.0, "retrieved": 0.0}
+    nothing = {"absent": 0.0} | dict.fromkeys(FUNNEL_STEPS, 0.0)
     (policy,) = summarize([entry("x", [record("a", 0, funnel=nothing)])], [], SETTINGS)["policies"]
     assert policy["absent_needs_per_question"] == 0.0
-    assert policy["funnel"] == {"stored": None, "staged": None, "retrieved": None}
+    assert policy["funnel"] == dict.fromkeys(FUNNEL_STEPS)
+
+
+def test_steps_that_some_records_lack_are_not_summed(tmp_path: Path) -> None:
+    """Runs of before November 2026 counted four steps, two of them under other names."""
+    record_of_old = record("a", 0)
+    record_of_old.funnel = {"absent": 2.0, "stored": 1.0, "staged": 1.0, "retrieved": 0.5}
+    path = tmp_path / "episodes.jsonl"
+    write_entries(path, [entry("x", [record_of_old])])
+    (old,) = read_entries(path)
+    assert old.records[0].funnel == {"absent": 2.0, "kept": 1.0, "staged": 1.0, "used": 0.5}
+    both = entry("x", [*old.records, record("b", 1)])
+    (policy,) = summarize([both], [], SETTINGS)["policies"]
+    assert policy["funnel"] == {"kept": 0.5, "staged": 0.5, "used": 0.25}
 
 
 def test_an_episode_without_paying_questions_counts_for_nothing_but_its_mistakes() -> None:

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from memrl.config import RunConfig, run_settings
+from memrl.episode_log import FUNNEL_STEPS
 from memrl.evaluation import terminal
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, LEARNED
@@ -43,7 +44,7 @@ def record(document: str, evidence: float) -> EpisodeRecord:
         tokens_retrieved=50,
         tokens_read=1234,
         decision_s=0.000251,
-        funnel={"absent": 1.0, "stored": 1.0, "staged": 1.0, "retrieved": 1.0},
+        funnel={"absent": 1.0} | dict.fromkeys(FUNNEL_STEPS, 1.0),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from memrl.config import RunConfig, run_settings
+from memrl.episode_log import FUNNEL_STEPS
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, LEARNED, PRIOR_RULE
 from memrl.evaluation.play import EpisodeRecord
@@ -33,7 +34,7 @@ def record(document: str, reward: float) -> EpisodeRecord:
         tokens_retrieved=0,
         tokens_read=1,
         decision_s=0.0,
-        funnel={"absent": 0.0, "stored": 0.0, "staged": 0.0, "retrieved": 0.0},
+        funnel={"absent": 0.0} | dict.fromkeys(FUNNEL_STEPS, 0.0),
     )
 
 

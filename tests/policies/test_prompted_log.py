@@ -31,9 +31,9 @@ def turn(**fields: Any) -> TurnTrace:
 
 
 def answer(
-    evidence: float | None, *, absent: int = 2, stored: float = 0.0, staged: float = 0.0
+    evidence: float | None, *, absent: int = 2, kept: float = 0.0, staged: float = 0.0
 ) -> AnsweredQuery:
-    return AnsweredQuery(0, 0, evidence, absent, stored, staged, 0.0, 2, 3)
+    return AnsweredQuery(0, 0, evidence, absent, kept, kept, staged, 0.0, 0.0, 2, 3)
 
 
 @pytest.mark.parametrize(
@@ -52,12 +52,12 @@ def answer(
         (turn(said=True, searches=[ARCHIVAL], has_recall=False), answer(0.0), Failure.NOT_STORED),
         (
             turn(said=True, searches=[ARCHIVAL], has_recall=False),
-            answer(0.0, stored=0.5),
+            answer(0.0, kept=0.5),
             Failure.WRONG_SEARCH,
         ),
         (turn(said=True, searches=[ARCHIVAL]), answer(0.0), Failure.WRONG_TIER),
         (turn(said=True, searches=[ARCHIVAL, RECALL]), answer(0.0), Failure.WRONG_SEARCH),
-        (turn(said=True, searches=[ARCHIVAL]), answer(0.0, stored=1.0), Failure.WRONG_SEARCH),
+        (turn(said=True, searches=[ARCHIVAL]), answer(0.0, kept=1.0), Failure.WRONG_SEARCH),
         (turn(end=End.FAILED_CALLS, searches=[RECALL]), answer(0.0), Failure.BAD_CALL),
         (turn(said=True, searches=[MORE]), answer(0.0), Failure.PREMATURE_STOP),
         (turn(end=End.STOPPED, searches=[RECALL]), answer(0.0), Failure.PREMATURE_STOP),
@@ -127,10 +127,10 @@ def test_what_was_saved_is_in_the_right_tier() -> None:
         (answer(1.0), None, None),
         (answer(None), None, None),
         (answer(0.5, absent=0), Failure.FOUND_NOT_ANSWERED, Failure.FOUND_NOT_ANSWERED),
-        (answer(0.0, stored=1.0, staged=1.0), *[Failure.FOUND_NOT_ANSWERED] * 2),
-        (answer(0.0, stored=0.5, staged=0.5), Failure.NOT_STORED, Failure.WRONG_SEARCH),
+        (answer(0.0, kept=1.0, staged=1.0), *[Failure.FOUND_NOT_ANSWERED] * 2),
+        (answer(0.0, kept=0.5, staged=0.5), Failure.NOT_STORED, Failure.WRONG_SEARCH),
         (answer(0.0), Failure.NOT_STORED, Failure.WRONG_SEARCH),
-        (answer(0.5, stored=1.0, staged=0.5), Failure.WRONG_SEARCH, Failure.WRONG_SEARCH),
+        (answer(0.5, kept=1.0, staged=0.5), Failure.WRONG_SEARCH, Failure.WRONG_SEARCH),
     ],
 )
 def test_a_policy_of_actions_misses_for_what_was_lost_or_not_found(

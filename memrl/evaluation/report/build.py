@@ -26,7 +26,7 @@ from memrl.evaluation.report.speed import read_rates
 from memrl.progress import progress_bar
 from memrl.run_files import RESULTS_FILE, RunError, plain, replace_text, strict_json
 
-REPORT_SCHEMA = 1
+REPORT_SCHEMA = 2
 """Version of the report's results.json; docs/report.md says what is in it."""
 PAGE_FILE = "report.html"
 TABLE_FILE = "results.csv"

@@ -120,7 +120,10 @@ def draw(report: Report) -> None:
 def _of_condition(
     condition: Condition, numbers: Mapping[str, Any], look: Mapping[str, Style], number: int
 ) -> tuple[list[Drawing], list[str]]:
-    drawn = [figures.quality_intervals(numbers, look, f"quality-{number}")]
+    drawn = [
+        figures.quality_intervals(numbers, look, f"quality-{number}"),
+        figures.aggregates(numbers, look, f"aggregates-{number}"),
+    ]
     left_out = []
     for front in numbers["fronts"]:
         name = front["cost"].removesuffix("_per_question").replace("_", "-")

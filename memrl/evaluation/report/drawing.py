@@ -166,6 +166,14 @@ def new_axes(height_in: float, legend_labels: Sequence[str] = ()) -> tuple[Figur
     return figure, figure.add_subplot()
 
 
+def new_panels(height_in: float, count: int) -> tuple[Figure, Sequence[Axes]]:
+    """A figure of plots side by side, which have their rows in common; height_in: in inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    return figure, figure.subplots(1, count, sharey=True, squeeze=False)[0]
+
+
 def add_legend(figure: Figure, axes: Axes) -> None:
     """Name what is drawn under the plot, in two columns."""
     handles, labels = axes.get_legend_handles_labels()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from memrl.episode_log import FUNNEL_STEPS
 from memrl.evaluation.lineup import FLOORS, LEARNED
 from memrl.evaluation.report.curves import Curve
 from memrl.evaluation.report.drawing import (
@@ -16,18 +17,23 @@ from memrl.evaluation.report.drawing import (
     Style,
     add_legend,
     new_axes,
+    new_panels,
     wrapped,
 )
 from memrl.evaluation.report.numbers import COSTS, shown
 from memrl.evaluation.verdict import BEST_HEURISTIC
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 _ROW_IN = 0.21  # height of a policy's row
-_STEPS = ("absent", "stored", "staged", "retrieved")
-_STEP_NAMES = {
-    "absent": "outside main context",
-    "stored": "stored and kept",
-    "staged": "staged",
-    "retrieved": "retrieved",
+_STEPS = {  # what it is called, its color, the height of its bar in the bar of the step before
+    "seen": ("seen, outside main context", GRID, 0.86),
+    "stored": ("stored at some time", SERIES[5], 0.72),
+    "kept": ("kept in archival", SERIES[3], 0.58),
+    "staged": ("staged", SERIES[0], 0.44),
+    "retrieved": ("retrieved", SERIES[1], 0.3),
+    "used": ("used: there at the answer", SERIES[2], 0.16),
 }
 
 
@@ -37,11 +43,7 @@ def quality_intervals(numbers: Mapping[str, Any], look: Mapping[str, Style], key
     names = [wrapped(row["name"], 38) for row in rows]
     figure, axes = new_axes(_height_in(names))
     for place, row in enumerate(rows):
-        mean, style = row["mean"], look[row["name"]]
-        if mean["interval"] is not None:
-            ends = [mean["interval"]["low"], mean["interval"]["high"]]
-            axes.plot(ends, [place, place], color=style.color, linewidth=1.6)
-        axes.plot([mean["estimate"]], [place], linestyle="none", **style.point())
+        _with_ends(axes, row["mean"], place, look[row["name"]])
     axes.set_yticks(range(len(rows)), names)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(axis="y", visible=False)
@@ -57,6 +59,46 @@ def quality_intervals(numbers: Mapping[str, Any], look: Mapping[str, Style], key
         [[row["name"], *shown(row["mean"]), *_rests_on(row["mean"])] for row in reversed(rows)],
         figure,
     )
+
+
+def aggregates(numbers: Mapping[str, Any], look: Mapping[str, Style], key: str) -> Drawing:
+    """Every policy's interquartile mean and its place between floor and bound, with intervals."""
+    rows = sorted(_own(numbers), key=lambda row: row["iqm"]["estimate"])
+    names = [wrapped(row["name"], 30) for row in rows]
+    panels = {"iqm": f"IQM of {numbers['measure']}", "normalized_score": "normalised score"}
+    panels = {name: title for name, title in panels.items() if rows[0][name] is not None}
+    figure, axes = new_panels(_height_in(names), len(panels))
+    for panel, (name, title) in zip(axes, panels.items(), strict=True):
+        for place, row in enumerate(rows):
+            _with_ends(panel, row[name], place, look[row["name"]])
+        panel.set_yticks(range(len(rows)), names)
+        panel.set_ylim(-0.6, len(rows) - 0.4)
+        panel.grid(axis="y", visible=False)
+        panel.set_xlabel(title)
+    told = [
+        f"{title}: the highest is {best['name']} at {best[name]['estimate']:.3f}"
+        for name, title in panels.items()
+        for best in [max(rows, key=lambda row: float(row[name]["estimate"]))]
+    ]
+    return Drawing(
+        key,
+        f"{' and '.join(panels.values())} of every policy, with 95 % intervals",
+        f"{len(rows)} policies. {'; '.join(told)}.",
+        ["policy", *(column for title in panels.values() for column in (title, "95 % interval"))],
+        [
+            [row["name"], *(cell for name in panels for cell in shown(row[name]))]
+            for row in reversed(rows)
+        ],
+        figure,
+    )
+
+
+def _with_ends(axes: Axes, estimate: Mapping[str, Any], place: int, style: Style) -> None:
+    """A point with its interval, in the row of a policy."""
+    if estimate["interval"] is not None:
+        ends = [estimate["interval"]["low"], estimate["interval"]["high"]]
+        axes.plot(ends, [place, place], color=style.color, linewidth=1.6)
+    axes.plot([estimate["estimate"]], [place], linestyle="none", **style.point())
 
 
 def pareto(
@@ -89,13 +131,9 @@ def pareto(
     axes.set_xlabel(COSTS[cost])
     axes.set_ylabel("evidence recall")
     add_legend(figure, axes)
-    area, without = front["hypervolume"], front["hypervolume_without_learned"]
-    volume = "no cost at all" if area is None else f"hypervolume {area:.3f}"
-    if without is not None and f"{without:.3f}" != f"{area:.3f}":
-        volume += f", {without:.3f} without what is learned"
     return Drawing(
         key,
-        f"Evidence recall against {COSTS[cost]}: the front, {volume}",
+        f"Evidence recall against {COSTS[cost]}: the front, {_volume(front)}",
         f"{len(rows)} policies by {COSTS[cost]} and evidence recall; on the front, by rising "
         f"cost: {', '.join(front['front'])}.",
         ["policy", COSTS[cost], "evidence recall", "95 % interval", "on the front"],
@@ -112,6 +150,18 @@ def pareto(
         ],
         figure,
     )
+
+
+def _volume(front: Mapping[str, Any]) -> str:
+    """The area under a front, and what learning adds to it, with intervals."""
+    if front["hypervolume"] is None:
+        return "no cost at all"
+    area, ends = shown(front["hypervolume"])
+    text = f"hypervolume {area}" + (f" ({ends})" if ends != "-" else "")
+    gain, ends = shown(front["hypervolume_gain"], "+")
+    if gain == "+0.000" and ends in ("-", "+0.000..+0.000"):
+        return text
+    return f"{text}, of which what is learned adds {gain}" + (f" ({ends})" if ends != "-" else "")
 
 
 def learning(
@@ -183,16 +233,17 @@ def funnel(numbers: Mapping[str, Any], key: str) -> Drawing | None:
         return None
     rows = rows[::-1]
     names = [wrapped(row["name"], 38) for row in rows]
-    labels = [_STEP_NAMES[step] for step in _STEPS]
+    known = [step for step in FUNNEL_STEPS if all(step in row["funnel"] for row in rows)]
+    steps = ["seen", *known]
+    labels = [_STEPS[step][0] for step in steps]
     figure, axes = new_axes(_height_in(names), labels)
-    shares = [[1.0, *(row["funnel"].get(step) or 0.0 for step in _STEPS[1:])] for row in rows]
-    colors = (GRID, SERIES[5], SERIES[0], SERIES[1])
-    heights = (0.84, 0.66, 0.46, 0.24)  # each step lies in the bar of the step before
-    for step, (label, color) in enumerate(zip(labels, colors, strict=True)):
+    shares = [[1.0, *(row["funnel"][step] for step in known)] for row in rows]
+    for place, step in enumerate(steps):
+        label, color, height = _STEPS[step]
         axes.barh(
             range(len(rows)),
-            [of_row[step] for of_row in shares],
-            height=heights[step],
+            [of_row[place] for of_row in shares],
+            height=height,
             color=color,
             edgecolor=PAPER,
             linewidth=0.4,
@@ -204,12 +255,12 @@ def funnel(numbers: Mapping[str, Any], key: str) -> Drawing | None:
     axes.grid(visible=False)
     axes.set_xlabel("share of needed pages that were\noutside main context when asked")
     add_legend(figure, axes)
-    best = max(rows, key=lambda row: row["funnel"].get("retrieved") or 0.0)
+    best = max(rows, key=lambda row: float(row["funnel"]["used"]))
     return Drawing(
         key,
         "Funnel of needed pages that were outside main context when a question came",
-        f"{len(rows)} policies; of such pages {best['name']} retrieves the most, "
-        f"{best['funnel']['retrieved']:.2f} of them.",
+        f"{len(rows)} policies; of such pages {best['name']} has the most at the "
+        f"answer, {best['funnel']['used']:.2f} of them.",
         ["policy", "outside / question", *(labels[1:])],
         [
             [row["name"], f"{row['absent_needs_per_question']:.2f}", *_shares(of_row[1:])]

@@ -41,7 +41,7 @@ _OPERATIONS = {op.name.lower() for op in Op}
 _CALIBRATION = TypeAdapter(Calibration)
 _STRIP = TypeAdapter(EpisodeStrip)
 Read = TypeVar("Read")
-_FUNNEL = {"absent", "stored", "staged", "retrieved"}
+_FUNNEL = {"absent", "kept", "staged", "used"}  # what records of all versions have
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from memrl.evaluation.stats import FloatArray
+
 Point = tuple[float, float]
 """Cost, where less is better, and quality, where more is better."""
 
@@ -23,19 +27,24 @@ def pareto_front(points: Sequence[Point]) -> list[int]:
     return front
 
 
-def hypervolume(points: Sequence[Point], most_cost: float, least_quality: float = 0.0) -> float:
-    """Area that the points dominate, up to a cost and from a quality on.
+def hypervolumes(costs: FloatArray, qualities: FloatArray, most_cost: float) -> FloatArray:
+    """Areas that sets of points dominate, up to a cost and above a quality of 0.
 
-    What costs more than `most_cost`, or is worth no more than `least_quality`, adds nothing. The
-    unit is that of cost times quality; over `most_cost` it is the mean quality that can be had at a
-    price drawn evenly from [0, `most_cost`].
+    What costs more than `most_cost`, or is worth nothing, adds nothing. The unit is that of cost
+    times quality; over `most_cost` it is the mean quality that can be had at a price drawn evenly
+    from [0, `most_cost`].
+
+    Args:
+        costs, qualities: (B, n) of B sets of n points each.
+
+    Returns:
+        (B,) float64.
     """
-    inside = [(cost, quality) for cost, quality in points if cost <= most_cost]
-    front = [inside[index] for index in pareto_front(inside)]
-    if not front:
-        return 0.0
-    ends = [cost for cost, _ in front[1:]] + [most_cost]
-    return sum(
-        (end - cost) * max(quality - least_quality, 0.0)
-        for (cost, quality), end in zip(front, ends, strict=True)
-    )
+    # What costs too much is moved to where nothing is left to dominate.
+    inside = np.minimum(costs, most_cost)
+    order = np.argsort(inside, axis=1)
+    begins = np.take_along_axis(inside, order, axis=1)
+    best = np.maximum.accumulate(np.take_along_axis(qualities, order, axis=1), axis=1)
+    widths = np.diff(begins, axis=1, append=most_cost)
+    areas: FloatArray = (widths * np.maximum(best, 0.0)).sum(axis=1)
+    return areas

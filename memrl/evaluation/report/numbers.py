@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from memrl.evaluation import stats, terminal
 from memrl.evaluation.entry import Entry
@@ -14,9 +16,9 @@ from memrl.evaluation.lineup import FLOORS, PRIOR_RULE
 from memrl.evaluation.play import reward_per_question
 from memrl.evaluation.report.bootstrap import Resamples, scored_rows
 from memrl.evaluation.report.conditions import Condition
-from memrl.evaluation.report.fronts import hypervolume, pareto_front
+from memrl.evaluation.report.fronts import hypervolumes, pareto_front
 from memrl.evaluation.stats import FloatArray
-from memrl.evaluation.verdict import BEST_HEURISTIC, BEST_UNLEARNED, best_heuristic, title
+from memrl.evaluation.verdict import BEST_UNLEARNED, best_heuristic, title
 from memrl.seeding import Streams
 
 RESAMPLES_STREAM = ("evaluation", 3)
@@ -81,7 +83,7 @@ def condition_numbers(condition: Condition) -> dict[str, Any]:
             _pair(names, values, resamples, bounds)
             for names in _pairs([e for e in entries if e.kind != "bound"], opponents)
         ],
-        "fronts": [] if condition.is_cache else [_front(cost, policies) for cost in COSTS],
+        "fronts": [] if condition.is_cache else _fronts(entries, policies, resamples),
     }
 
 
@@ -107,7 +109,6 @@ def _quality(
 ) -> dict[str, Any]:
     """Reward per question, its place between floor and bound, regret, and evidence."""
     own = values[entry.name]
-    records = [entry.records[row] for row in scored_rows(entry)]
     score = None
     if floor is not None and bounds:
         score = resamples.normalized(own, values[floor], values[bounds[0]])
@@ -116,26 +117,35 @@ def _quality(
         "iqm": asdict(resamples.iqm(own)),
         "normalized_score": None if score is None else asdict(score),
         "regret": {bound: asdict(resamples.mean(values[bound] - own)) for bound in bounds},
-        "evidence_recall": asdict(resamples.mean([r.evidence / r.num_scored for r in records])),
+        "evidence_recall": asdict(resamples.mean(_recall_rows(entry))),
     }
 
 
 def _costs(entry: Entry) -> dict[str, Any]:
     """What a question costs: a mean over documents as quality is, forced moves not counted."""
+    documents = [entry.records[row].document for row in scored_rows(entry)]
+    return {
+        name: stats.mean([*stats.cluster_means(own, documents).values()])
+        for name, own in _cost_rows(entry).items()
+    }
+
+
+def _cost_rows(entry: Entry) -> dict[str, list[float]]:
+    """Costs of a question, of each scored record."""
     records = [entry.records[row] for row in scored_rows(entry)]
-
-    def mean(of_episode: Sequence[float]) -> float:
-        return stats.mean([*stats.cluster_means(of_episode, documents).values()])
-
-    documents = [record.document for record in records]
-    of_record: dict[str, list[float]] = {
+    return {
         "tokens_read_per_question": [r.tokens_read / r.num_scored for r in records],
         "operations_per_question": [r.num_operations / r.num_scored for r in records],
         "policy_ms_per_question": [
             1e3 * r.decision_s * r.decisions / r.num_scored for r in records
         ],
     }
-    return {name: mean(own) for name, own in of_record.items()}
+
+
+def _recall_rows(entry: Entry) -> list[float]:
+    """Evidence over what pays, of each scored record."""
+    records = [entry.records[row] for row in scored_rows(entry)]
+    return [record.evidence / record.num_scored for record in records]
 
 
 def _pairs(entries: Sequence[Entry], opponents: Sequence[Entry]) -> list[tuple[str, str]]:
@@ -179,28 +189,66 @@ def _pair(
     }
 
 
-def _front(cost: str, policies: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _fronts(
+    entries: Sequence[Entry], policies: Sequence[Mapping[str, Any]], resamples: Resamples
+) -> list[dict[str, Any]]:
     """Who is not beaten at its price, by the evidence that was there when questions were answered.
 
     Evidence and not reward, which has the costs of operations taken off already. What saw the needs
     is no competitor. The area is a share of the box up to `MARGIN` times the highest cost of all
-    competitors.
+    competitors, the same box in every resample.
     """
-    those = [row for row in policies if not row["is_privileged"] and row["name"] != BEST_HEURISTIC]
-    points = [(row[cost], row["evidence_recall"]["estimate"]) for row in those]
-    most = MARGIN * max((cost for cost, _ in points), default=0.0)
+    those = [entry for entry in entries if not entry.is_privileged]
+    rows = {row["name"]: row for row in policies}
+    costs_of = [_cost_rows(entry) for entry in those]
+    drawn = [resamples.means(_recall_rows(entry)) for entry in those]
+    is_unlearned = np.array([entry.kind != "learned" for entry in those], dtype=bool)
+    fronts = []
+    for cost in COSTS:
+        names = [entry.name for entry in those]
+        points = [(rows[name][cost], rows[name]["evidence_recall"]["estimate"]) for name in names]
+        most = MARGIN * max((own for own, _ in points), default=0.0)
+        front = {
+            "cost": cost,
+            "front": [names[index] for index in pareto_front(points)],
+            "reference": {"cost": most, "evidence_recall": 0.0},
+        }
+        volumes = dict.fromkeys(_VOLUMES)
+        if most > 0:
+            drawn_costs = [resamples.means(own[cost]) for own in costs_of]
+            sets = np.stack([np.stack(drawn_costs, axis=1), np.stack(drawn, axis=1)])
+            volumes = _volumes(np.array(points), sets, is_unlearned, most, resamples)
+        fronts.append(front | volumes)
+    return fronts
 
-    def area(kept: Sequence[tuple[float, float]]) -> float | None:
-        return hypervolume(kept, most) / most if most > 0 else None
 
-    unlearned = [p for p, row in zip(points, those, strict=True) if row["kind"] != "learned"]
-    return {
-        "cost": cost,
-        "front": [those[index]["name"] for index in pareto_front(points)],
-        "reference": {"cost": most, "evidence_recall": 0.0},
-        "hypervolume": area(points),
-        "hypervolume_without_learned": area(unlearned),
-    }
+_VOLUMES = ("hypervolume", "hypervolume_without_learned", "hypervolume_gain")
+
+
+def _volumes(
+    points: FloatArray,
+    drawn: FloatArray,
+    is_unlearned: npt.NDArray[np.bool_],
+    most: float,
+    resamples: Resamples,
+) -> dict[str, Any]:
+    """Areas of all, of what is not learned, and what learning adds, each an `Estimate`.
+
+    Args:
+        points: (n, 2) cost and evidence. drawn: (2, resamples, n) the same under each resample.
+        is_unlearned: (n,). most: where the box ends. resamples: for the intervals.
+    """
+
+    def areas(sets: FloatArray) -> list[FloatArray]:
+        costs, evidence = sets
+        full = hypervolumes(costs, evidence, most) / most
+        part = hypervolumes(costs[:, is_unlearned], evidence[:, is_unlearned], most) / most
+        return [full, part, full - part]
+
+    made = {}
+    for name, own, under in zip(_VOLUMES, areas(points.T[:, None]), areas(drawn), strict=True):
+        made[name] = asdict(resamples.estimate(float(own[0]), partial(np.asarray, under)))
+    return made
 
 
 def shown(estimate: Mapping[str, Any] | None, sign: str = "") -> tuple[str, str]:

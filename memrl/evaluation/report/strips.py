@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,18 @@ from memrl.evaluation.report.drawing import (
     theme,
     wrapped,
 )
-from memrl.evaluation.strip import EpisodeStrip, PlayedStrip
+from memrl.evaluation.strip import EpisodeStrip, PlayedStrip, Stay
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BLUE, _GREEN, _RED = SERIES[0], SERIES[2], SERIES[4]
+_BLUE, _ORANGE, _GREEN, _RED = SERIES[0], SERIES[1], SERIES[2], SERIES[4]
+_BARS: dict[str, tuple[str, Callable[[Stay], bool]]] = {
+    "page": (GRID, lambda stay: not stay.is_retrieved),
+    "retrieved page": (_BLUE, lambda stay: stay.is_retrieved and stay.is_needed is not False),
+    "retrieved, not needed": (_ORANGE, lambda stay: stay.is_needed is False),
+}
+_ASIDE = 0.32  # of a slot
 _LANE = -1.6  # where answers stand, above the first slot
 _PANEL_IN = (1.3, 0.06)  # height of a policy: at least, and of a slot
 _MOST_IN = 3.0
@@ -75,8 +81,8 @@ def save_strip(played: EpisodeStrip, run: Path) -> Path:
 
 def _draw(axes: Axes, player: PlayedStrip) -> None:
     """Bars for pages in slots, and marks for what happened to them."""
-    for color, is_retrieved, label in ((GRID, False, "page"), (_BLUE, True, "retrieved page")):
-        stays = [stay for stay in player.stays if stay.is_retrieved == is_retrieved]
+    for label, (color, which) in _BARS.items():
+        stays = [stay for stay in player.stays if which(stay)]
         if stays:
             axes.barh(
                 [stay.slot for stay in stays],
@@ -90,8 +96,10 @@ def _draw(axes: Axes, player: PlayedStrip) -> None:
     for is_kept, color in ((True, INK), (False, _RED)):
         label = _how_it_left(player, is_kept=is_kept)
         gone = [(stay.last, stay.slot) for stay in player.stays if stay.is_kept is is_kept]
-        _mark(axes, gone, "|", color, label)
-    _mark(axes, [(own.event, own.slot) for own in player.stores], "^", _GREEN, "store")
+        _mark(axes, gone, "|", color, label, size=4)
+    # A page is stored just before it leaves: beside each other they are both seen.
+    stores = [(own.event, own.slot - _ASIDE) for own in player.stores]
+    _mark(axes, stores, "^", _GREEN, "store", size=2.2)
     answers = [(own.event, own.evidence) for own in player.answers if own.evidence is not None]
     for low, high, marker, color, label in (
         (1.0, 1.0, "o", _GREEN, "all evidence there"),
@@ -102,7 +110,7 @@ def _draw(axes: Axes, player: PlayedStrip) -> None:
         _mark(axes, places, marker, color, label)
     if _is_cache(player):
         came = [(stay.first, _LANE) for stay in player.stays]
-        _mark(axes, came, "|", _RED, "miss, the page came in")
+        _mark(axes, came, "x", _ORANGE, "miss, the page came in")
 
 
 def _is_cache(player: PlayedStrip) -> bool:
@@ -117,11 +125,16 @@ def _how_it_left(player: PlayedStrip, *, is_kept: bool) -> str:
 
 
 def _mark(
-    axes: Axes, places: Sequence[tuple[float, float]], marker: str, color: str, label: str
+    axes: Axes,
+    places: Sequence[tuple[float, float]],
+    marker: str,
+    color: str,
+    label: str,
+    size: float = 3,
 ) -> None:
     if places:
         x, y = zip(*places, strict=True)
-        axes.plot(x, y, linestyle="none", marker=marker, markersize=3, color=color, label=label)
+        axes.plot(x, y, linestyle="none", marker=marker, markersize=size, color=color, label=label)
 
 
 def _told(player: PlayedStrip) -> str:
@@ -130,10 +143,13 @@ def _told(player: PlayedStrip) -> str:
         return f"{player.policy} lets {len(player.stays)} pages in and evicts {evicted}"
     lost = sum(stay.is_kept is False for stay in player.stays)
     retrieved = sum(stay.is_retrieved for stay in player.stays)
+    useless = sum(stay.is_needed is False for stay in player.stays)
+    in_vain = f" ({useless} of them not needed)" if useless else ""
     paid = [own.evidence for own in player.answers if own.evidence is not None]
     return (
         f"{player.policy} stores {len(player.stores)} pages, loses {lost} that it did not store, "
-        f"retrieves {retrieved} and has {sum(paid):.2f} of the evidence of {len(paid)} questions"
+        f"retrieves {retrieved}{in_vain} and has {sum(paid):.2f} of the evidence of {len(paid)} "
+        "questions"
     )
 
 
@@ -144,7 +160,8 @@ def _rows(player: PlayedStrip) -> list[list[str]]:
         happened.append((own.event, "store", str(own.slot), str(own.page)))
     for stay in player.stays:
         if stay.is_retrieved:
-            happened.append((stay.first, "retrieve", str(stay.slot), str(stay.page)))
+            what = "retrieve, not needed" if stay.is_needed is False else "retrieve"
+            happened.append((stay.first, what, str(stay.slot), str(stay.page)))
         if stay.is_kept is not None:
             how = _how_it_left(player, is_kept=stay.is_kept)
             happened.append((stay.last, how, str(stay.slot), str(stay.page)))
