@@ -73,6 +73,7 @@ def write_run(
     names: list[str] | None = None,
     episodes: int = 1,
     config: RunConfig | None = None,
+    torch: str = "2.13.0",
 ) -> Path:
     """A run folder as train.py leaves it, in `root / <name> / seed<k>`."""
     base = config or RunConfig(name=f"chat-{capacity}")
@@ -84,6 +85,7 @@ def write_run(
     start = {
         "command": ["train.py", "--seed", str(seed)],
         "code": {"commit": commit, "dirty": False},
+        "versions": {"python": "3.11.7", "torch": torch},
         "data": {
             "workload": config.workload.name,
             "provenance": {"files": {"a file": file_hash}},

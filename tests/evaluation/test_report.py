@@ -18,9 +18,10 @@ from memrl.config import RunConfig
 from memrl.evaluation import __main__ as program
 from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, LEARNED
 from memrl.evaluation.report.build import REPORT_SCHEMA
-from memrl.evaluation.report.contents import make_report
+from memrl.evaluation.report.contents import draw, make_report
 from memrl.evaluation.report.folders import read_run
 from memrl.evaluation.report.headline import BEGIN, END
+from memrl.evaluation.report.page import page_text
 from memrl.evaluation.report.tables import verdicts
 from memrl.evaluation.summary import RESULTS_SCHEMA
 from memrl.run_files import RunError
@@ -231,6 +232,17 @@ def test_other_schemas_are_refused_and_never_averaged(tmp_path: Path) -> None:
     assert [condition.seeds for condition, _ in mixed.members] == [[0], [1]]
 
 
+def test_other_versions_of_packages_are_noted(tmp_path: Path) -> None:
+    runs = [
+        read_run(write_run(tmp_path, seed=seed, torch=version))
+        for seed, version in enumerate(("2.13.0", "2.9.1", "2.13.0"))
+    ]
+    alike = make_report(runs[::2], mix=False, processes=1).notes
+    note = "runs were made with different versions of torch (2.13.0, 2.9.1)"
+    assert make_report(runs, mix=False, processes=1).notes[0] == note
+    assert note not in alike
+
+
 def test_missing_seeds_are_named(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, seed=seed) for seed in range(2)]
     runs.append(write_run(tmp_path, capacity=8))
@@ -363,3 +375,25 @@ def test_an_empty_provenance_is_named(tmp_path: Path) -> None:
     (run / "provenance.json").write_text('{"starts": []}')
     with pytest.raises(RunError, match="which code and data"):
         read_run(run)
+
+
+def test_two_processes_make_the_report_of_one(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, capacity=capacity) for capacity in (8, 16)]
+    runs = [read_run(folder) for folder in folders]
+    made = []
+    for processes in (1, 2):
+        folder = tmp_path / f"by {processes}"
+        folder.mkdir()
+        one = make_report(runs, mix=False, processes=processes)
+        draw(one, folder, processes)
+        made.append((one, folder))
+    (alone, alone_in), (shared, shared_in) = made
+    assert shared.members == alone.members
+    assert shared.left_out == alone.left_out
+    assert [drawing.key for drawing in shared.drawings] == [d.key for d in alone.drawings]
+    about = {"code": {"commit": None}, "started_utc": "today"}
+    assert page_text(shared, "again", about) == page_text(alone, "again", about)
+    files = sorted(path.name for path in alone_in.iterdir())
+    assert files == sorted(path.name for path in shared_in.iterdir())
+    for name in files:
+        assert (shared_in / name).read_bytes() == (alone_in / name).read_bytes()

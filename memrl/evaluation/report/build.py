@@ -17,7 +17,6 @@ from memrl.evaluation import terminal
 from memrl.evaluation.report import bootstrap, tables
 from memrl.evaluation.report.command import report_command
 from memrl.evaluation.report.contents import Report, draw, make_report
-from memrl.evaluation.report.drawing import save, theme
 from memrl.evaluation.report.folders import read_run
 from memrl.evaluation.report.headline import headline, require_marks, write_headline
 from memrl.evaluation.report.numbers import RESAMPLES_STREAM
@@ -113,13 +112,8 @@ def write_files(report: Report, out: Path, provenance: Mapping[str, Any]) -> Non
     for key in _drawn_before(out / RESULTS_FILE):
         for ending in ("svg", "png"):
             (out / "figures" / f"{key}.{ending}").unlink(missing_ok=True)
-    with theme():
-        draw(report)
-        with progress_bar("drawing", len(report.drawings)) as advance:
-            for drawing in report.drawings:
-                save(drawing, out / "figures")
-                advance(1)
-        page = page_text(report, report_command(provenance["command"][1:]), provenance)
+    draw(report, out / "figures")
+    page = page_text(report, report_command(provenance["command"][1:]), provenance)
     replace_text(out / PAGE_FILE, page)
     record = plain(_record(report, provenance))
     replace_text(out / RESULTS_FILE, strict_json(record, indent=1) + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from memrl.evaluation import stats
@@ -15,11 +16,11 @@ from memrl.evaluation.report.conditions import (
     require_seeds,
 )
 from memrl.evaluation.report.curves import learning_curve
-from memrl.evaluation.report.drawing import Drawing, Style, styles
-from memrl.evaluation.report.folders import FinishedRun, require_alike
+from memrl.evaluation.report.drawing import Drawing, Style, save, styles, theme
+from memrl.evaluation.report.folders import FinishedRun, require_alike, version_notes
 from memrl.evaluation.report.numbers import condition_numbers
 from memrl.evaluation.report.speed import Rate, decisions_per_second
-from memrl.progress import progress_bar
+from memrl.evaluation.report.workers import of_each
 from memrl.run_files import CALIBRATION_FILE, STRIP_FILE
 
 _FEW_SEEDS = 5
@@ -53,8 +54,18 @@ class Report:
         return [*self.across, *own, *self.speed]
 
 
-def make_report(runs: Sequence[FinishedRun], *, mix: bool, rates: Sequence[Rate] = ()) -> Report:
+def make_report(
+    runs: Sequence[FinishedRun],
+    *,
+    mix: bool,
+    rates: Sequence[Rate] = (),
+    processes: int | None = None,
+) -> Report:
     """Numbers and notes of runs; drawings come when it is written.
+
+    Args:
+        runs: finished ones. mix: see `memrl.evaluation.report.build.write_report`.
+        rates: of environments. processes: see `of_each`.
 
     Raises:
         RunError: if the runs cannot be reported together.
@@ -63,14 +74,12 @@ def make_report(runs: Sequence[FinishedRun], *, mix: bool, rates: Sequence[Rate]
     groups = group_runs(runs)
     notes += require_seeds(groups, mix=mix)
     conditions = make_conditions(groups)
-    members: list[capacity.Member] = []
-    with progress_bar("resampling", len(conditions)) as advance:
-        for condition in conditions:
-            members.append((condition, condition_numbers(condition)))
-            advance(1)
+    numbers = of_each(condition_numbers, conditions, "resampling", processes)
+    members: list[capacity.Member] = [*zip(conditions, numbers, strict=True)]
     changed = sum(run.is_dirty for run in runs)
     if changed:
         notes.append(f"{changed} of {len(runs)} runs were made with changes on top of the commit")
+    notes += version_notes(runs)
     notes += _few(members)
     families = capacity.families(members)
     side_by_side = [capacity.capacity_table(family) for family in families]
@@ -93,28 +102,61 @@ def _few(members: Sequence[capacity.Member]) -> list[str]:
     return [f"{'; '.join(those)}: {note}" for note, those in labels.items()]
 
 
-def draw(report: Report) -> None:
-    """Draw all figures of a report; inside `drawing.theme`."""
+def draw(report: Report, folder: Path, processes: int | None = None) -> None:
+    """Draw all figures of a report, and write each of them into a folder.
+
+    Args:
+        report: its drawings are set. folder: is there. processes: see `of_each`.
+
+    Raises:
+        OSError: if a file cannot be written.
+    """
     kinds = [
         (row["name"], row["kind"]) for _, numbers in report.members for row in numbers["policies"]
     ]
     look = styles(kinds)
-    for number, family in enumerate(capacity.families(report.members), start=1):
-        report.across.append(capacity.quality_by_capacity(family, look, f"capacity-{number}"))
-        if family[0][0].is_cache:
-            report.across.append(capacity.miss_ratio_curves(family, look, f"misses-{number}"))
+    with theme():
+        for number, family in enumerate(capacity.families(report.members), start=1):
+            report.across.append(capacity.quality_by_capacity(family, look, f"capacity-{number}"))
+            if family[0][0].is_cache:
+                report.across.append(capacity.miss_ratio_curves(family, look, f"misses-{number}"))
+        if report.rates:
+            report.speed.append(decisions_per_second(report.rates, "speed"))
+        for drawing in [*report.across, *report.speed]:
+            save(drawing, folder)
     if not report.across:
         report.left_out.append(
             "quality against capacity: no two conditions differ in paging.capacity alone"
         )
-    for number, (condition, numbers) in enumerate(report.members, start=1):
-        own, left_out = _of_condition(condition, numbers, look, number)
+    tasks = [
+        _Task(condition, numbers, look, number, folder)
+        for number, (condition, numbers) in enumerate(report.members, start=1)
+    ]
+    for own, left_out in of_each(_drawn, tasks, "drawing", processes):
         report.of_condition.append(own)
         report.left_out += left_out
-    if report.rates:
-        report.speed.append(decisions_per_second(report.rates, "speed"))
-    else:
+    if not report.rates:
         report.left_out.append("steps per second: no file of a benchmark was given with --bench")
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A condition to be drawn; see `_of_condition`."""
+
+    condition: Condition
+    numbers: Mapping[str, Any]
+    look: Mapping[str, Style]
+    number: int
+    folder: Path
+
+
+def _drawn(task: _Task) -> tuple[list[Drawing], list[str]]:
+    """Draw and write the figures of a condition; them, and what is left out."""
+    with theme():
+        drawn, left_out = _of_condition(task.condition, task.numbers, task.look, task.number)
+        for drawing in drawn:
+            save(drawing, task.folder)
+    return drawn, left_out
 
 
 def _of_condition(

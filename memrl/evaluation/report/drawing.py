@@ -49,7 +49,7 @@ class Drawing:
     Attributes:
         key: name of its files. title: of its caption. alt: what it shows, for who cannot see it.
         columns, rows: the numbers that are drawn, as text.
-        figure: the drawing.
+        figure: the drawing; what comes from another process has the SVG file alone.
     """
 
     key: str
@@ -67,6 +67,9 @@ class Drawing:
         self.figure.savefig(file, format="svg", metadata=about)
         self.figure.set_layout_engine("none")  # laid out once is enough
         return file.getvalue()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "svg": self.svg, "figure": None}
 
 
 @dataclass(frozen=True)

@@ -250,6 +250,19 @@ def require_alike(runs: Sequence[FinishedRun], *, mix: bool) -> list[str]:
     return found
 
 
+def version_notes(runs: Sequence[FinishedRun]) -> list[str]:
+    """Packages of which runs had different versions, in one sentence; none where all agree."""
+    installed = [run.start.get("versions", {}) for run in runs]
+    said = []
+    for package in sorted({name for versions in installed for name in versions}):
+        found = sorted({versions.get(package, "none") for versions in installed})
+        if len(found) > 1:
+            said.append(f"{package} ({listed(found, _MOST_KEYS)})")
+    if not said:
+        return []
+    return [f"runs were made with different versions of {listed(said, _MOST_KEYS)}"]
+
+
 def _version(run: FinishedRun) -> dict[str, Any]:
     return {"schema": run.schema, "commit": run.commit, "changes": run.is_dirty}
 

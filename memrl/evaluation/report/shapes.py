@@ -103,6 +103,7 @@ class Start(_Part):
     """One start in `provenance.json`."""
 
     command: list[str] = []
+    versions: dict[str, str] = {}
     code: _Code = _Code()
     data: _Data = _Data()
 
