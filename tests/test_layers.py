@@ -24,7 +24,9 @@ PROGRAMS = {
     "memrl.agent",
     "memrl.registration",
     "memrl.evaluation.__main__",
+    "memrl.evaluation.ablation",
     "memrl.evaluation.replay",
+    "memrl.evaluation.run_world",
 }
 # The ground floor. The cache and the base of errors are modules of their own, because the floors
 # above use them as well.

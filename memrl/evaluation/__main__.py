@@ -1,7 +1,8 @@
-"""Put finished runs together, play a run on another workload, score answers, report, publish.
+"""Put finished runs together, play them elsewhere or in parts, score answers, report, publish.
 
     python -m memrl.evaluation merge runs/locomo/seed0 runs/locomo/seed1 runs/locomo/seed2
     python -m memrl.evaluation transfer runs/chat/seed0 --config configs/locomo.yaml
+    python -m memrl.evaluation ablate runs/chat/seed0
     python -m memrl.evaluation answers said.jsonl --config configs/locomo.yaml
     python -m memrl.evaluation report runs/locomo/seed* --out report
     python -m memrl.evaluation publish runs/chat/seed0 --out policies/chat
@@ -10,8 +11,9 @@
 on the episodes of each run by what that run chose on its own validation. `transfer` plays on the
 other workload's test documents with the lexical statistics of its training documents; where its
 split leaves one document out, on each in turn. What is learned, the page scorer and all that is
-chosen on validation, the best heuristic too, come from the run. `answers` scores what any reader
-said (`memrl.evaluation.predictions` says in which form) by the benchmark's own measures, by
+chosen on validation, the best heuristic too, come from the run. `ablate` plays the learned policy
+of a run with its parts replaced in turn (`memrl.evaluation.ablation`). `answers` scores what any
+reader said (`memrl.evaluation.predictions` says in which form) by the benchmark's own measures, by
 category. `report` makes tables, figures and one page of finished runs (docs/report.md).
 `publish` copies what a run has learned, for others to use (`memrl.evaluation.publish`).
 """
@@ -37,7 +39,7 @@ from envs.workloads.tables import data_record, split_tables, workload_record
 from memrl.checkpoint import CheckpointError
 from memrl.config import ConfigurationError, RunConfig, parse_config, run_settings
 from memrl.errors import MemrlError
-from memrl.evaluation import lineup, summary, terminal
+from memrl.evaluation import ablation, lineup, summary, terminal
 from memrl.evaluation.answer_scores import score_table, summarize_scores
 from memrl.evaluation.entry import Entry
 from memrl.evaluation.lineup import Arena
@@ -106,6 +108,14 @@ def transfer(folder: Path, config: RunConfig, out: Path | None) -> None:
     _report(summary.merge(runs), title, run_settings(config), record, out)
 
 
+def show_ablations(folders: list[Path], name: str | None, out: Path | None) -> None:
+    """Play a learned policy with its parts replaced, on its runs' own test episodes."""
+    entries, settings = ablation.ablate(folders, name)
+    names = [folder.as_posix() for folder in folders]
+    title = f"ablations of {' + '.join(names)}"
+    _report(entries, title, settings, {"runs": names}, out, whole=ablation.WHOLE)
+
+
 def _require_same_kind(run: SavedRun, config: RunConfig) -> None:
     """Refuse to let a policy of page caches talk, or the other way round."""
     learned, asked = (c.workload.name == "page_cache" for c in (run.config, config))
@@ -152,11 +162,19 @@ def _report(
     settings: Mapping[str, Any],
     data: Mapping[str, Any],
     out: Path | None,
+    whole: str | None = None,
 ) -> None:
-    """Print the table; with `out`, keep it with its records, settings and provenance."""
-    results = summary.summarize(entries, (*lineup.CONTROLS, *lineup.CACHE_CONTROLS), settings)
+    """Print the table; with `out`, keep it with its records, settings and provenance.
+
+    Args:
+        entries, settings: see `memrl.evaluation.summary.summarize`. title: of the table.
+        data: for the provenance. out: a folder, made where it is not there.
+        whole: whom all entries are compared with; None for the usual controls.
+    """
+    controls = (*lineup.CONTROLS, *lineup.CACHE_CONTROLS) if whole is None else (whole,)
+    results = summary.summarize(entries, controls, settings)
     terminal.print_table(results, title)
-    terminal.print_paired(results)
+    terminal.print_paired(results, all_pairs=whole is not None)
     terminal.print_details(results)
     if out is None:
         return
@@ -179,9 +197,12 @@ def main() -> int:
     merging.add_argument("runs", type=Path, nargs="+")
     transferring = commands.add_parser("transfer", help="play a run on another workload")
     transferring.add_argument("run", type=Path)
+    ablating = commands.add_parser("ablate", help="replace the parts of a learned policy in turn")
+    ablating.add_argument("runs", type=Path, nargs="+", help="of one preset: seeds, folds")
+    ablating.add_argument("--policy", help="the learned one; the best on validation by default")
     answering = commands.add_parser("answers", help="score the answers of any reader")
     answering.add_argument("answers", type=Path, help="a JSON object a line")
-    for command in (merging, transferring, answering):
+    for command in (merging, transferring, ablating, answering):
         command.add_argument("--out", type=Path, help="folder for the results")
     publishing = commands.add_parser("publish", help="copy what a run has learned, for others")
     publishing.add_argument("run", type=Path)
@@ -208,7 +229,7 @@ def main() -> int:
         help="Markdown file in which to write the headline, where docs/report.md says",
     )
     arguments, rest = parser.parse_known_args()
-    if rest and arguments.command in ("merge", "report", "publish"):
+    if rest and arguments.command in ("merge", "ablate", "report", "publish"):
         parser.error(f"unknown arguments: {' '.join(rest)}")
     try:
         if arguments.command == "merge":
@@ -222,6 +243,8 @@ def main() -> int:
                 bench=arguments.bench,
                 readme=arguments.readme,
             )
+        elif arguments.command == "ablate":
+            show_ablations(arguments.runs, arguments.policy, arguments.out)
         elif arguments.command == "publish":
             size = publish(arguments.run, arguments.out)
             print(f"{arguments.out}: {size / 1e3:,.0f} kB")

@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,6 @@ import numpy.typing as npt
 
 from envs.lockstep import LockstepPaging
 from envs.render import render_rgb
-from envs.workloads.loading import load_workload
-from envs.workloads.tables import split_tables, workload_record
 from memrl.config import ConfigurationError
 from memrl.errors import MemrlError
 from memrl.evaluation import summary
@@ -40,71 +38,12 @@ from memrl.evaluation.replay_html import html_page
 from memrl.evaluation.replay_steps import Replay, Step
 from memrl.evaluation.replay_terminal import show
 from memrl.evaluation.replay_watch import Watch
-from memrl.evaluation.saved_lineup import saved_contestants
-from memrl.options import PagingOptions
-from memrl.policies.base import Contestant, best_of
+from memrl.evaluation.run_world import HEURISTIC, RunWorld, contestant_of, load_run_world
+from memrl.policies.base import Contestant
 from memrl.policies.network import GreedyGain
-from memrl.resuming import require_same_data
 from memrl.run_files import EPISODES_FILE, RunError, replace_text
-from memrl.saved import load_run
-from memrl.table import EpisodeTable
-
-HEURISTIC = "heuristic"
-"""As a name: the heuristic that scored best on the run's validation."""
 
 Frames = list[npt.NDArray[np.uint8]]
-
-
-@dataclass(frozen=True)
-class RunWorld:
-    """What a run's contestants play on.
-
-    Attributes:
-        folder: of the run. table: its test episodes. options: resolved.
-        contestants: all that can be played again.
-    """
-
-    folder: Path
-    table: EpisodeTable
-    options: PagingOptions
-    contestants: list[Contestant]
-
-
-def load_run_world(folder: Path) -> RunWorld:
-    """The test episodes of a finished run, made again from its data.
-
-    Raises:
-        MemrlError: if the run is not finished or damaged, or its data are missing or not the same.
-    """
-    run = load_run(folder)
-    workload = load_workload(run.config.workload)
-    require_same_data(folder, workload_record(workload))
-    tables = split_tables(workload, run.config.split, run.config.workload)
-    table = tables.test.with_prior(run.scorer.logits(tables.test))
-    options = run.config.paging.resolved(**tables.train.medians())
-    return RunWorld(folder, table, options, saved_contestants(run, options, table))
-
-
-def contestant_of(world: RunWorld, name: str | None) -> Contestant:
-    """The contestant of a name; None for the best learned one, `HEURISTIC` for the best rule.
-
-    Raises:
-        ConfigurationError: if there is none.
-    """
-    names = [one.name for one in world.contestants]
-    found = None
-    if name is None:
-        found = best_of(world.contestants, "learned")
-    elif name in names:
-        found = world.contestants[names.index(name)]
-    elif name == HEURISTIC:
-        found = best_of(world.contestants, "heuristic")
-    if found is None:
-        raise ConfigurationError(
-            f"The run {world.folder} has no policy {name!r} that can be played again: name one of "
-            f"{', '.join(map(repr, names))}, or {HEURISTIC!r} for the best rule."
-        )
-    return found
 
 
 def replay(world: RunWorld, contestant: Contestant, episode: int) -> tuple[Replay, Frames]:

@@ -87,15 +87,23 @@ def print_table(results: Mapping[str, Any], title: str, console: Console | None 
     console.print("\n".join(_verdicts(results)))
 
 
-def print_paired(results: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the differences between the learned policies and the others, document by document."""
+def print_paired(
+    results: Mapping[str, Any], console: Console | None = None, *, all_pairs: bool = False
+) -> None:
+    """Print the differences between the learned policies and the others, document by document.
+
+    Args:
+        results: see `memrl.evaluation.summary.summarize`. console: where.
+        all_pairs: print every pair of the results, whatever the policies are called.
+    """
     table = Table(title="differences in reward / question, by document", title_justify="left")
     level = "95 % interval" if _has_blocks(results) else "95 % t-interval"
     for column in ("policy", "less", "mean", level, "better in", "sign p", "by document"):
         table.add_column(column, no_wrap=column != "by document")
     for pair in results["paired"]:
         # Two policies in focus are compared once: the later one less the earlier.
-        if pair["policy"] in FOCUS and pair["control"] not in FOCUS[FOCUS.index(pair["policy"]) :]:
+        name = pair["policy"]
+        if all_pairs or (name in FOCUS and pair["control"] not in FOCUS[FOCUS.index(name) :]):
             table.add_row(*_paired_row(pair))
     (console or Console(width=CONSOLE_WIDTH)).print(table)
 

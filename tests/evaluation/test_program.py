@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tiny_runs import TINY, evaluate, results_of, train
 
-from memrl.evaluation import lineup
+from memrl.evaluation import ablation, lineup
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +96,41 @@ def test_a_run_plays_on_other_documents(runs: list[Path], tmp_path: Path) -> Non
         assert (policy["kind"], policy["overrides"]) == (own["kind"], own["overrides"])
     best = results_of(runs[0])["best_heuristic"]
     assert played["best_heuristic"]["settings"] == best["settings"] * 3
+
+
+def test_parts_of_a_learned_policy_are_replaced_in_turn(runs: list[Path], tmp_path: Path) -> None:
+    outcome = evaluate("ablate", *runs, "--policy", lineup.LEARNED, "--out", tmp_path)
+    assert outcome.code == 0, outcome.err
+    played = json.loads((tmp_path / "results.json").read_text())
+    rows = {policy["name"]: policy for policy in played["policies"]}
+    assert played["num_seeds"] == 2
+    for name, whole in ((lineup.LEARNED, ablation.WHOLE), (lineup.FIFO, lineup.FIFO)):
+        recorded = [
+            policy["reward_per_question"]["estimate"]
+            for run in runs
+            for policy in results_of(run)["policies"]
+            if policy["name"] == name
+        ]
+        own = rows[whole]["reward_per_question"]["estimate"]
+        assert own == pytest.approx(sum(recorded) / 2), "as the runs scored it"
+    assert rows[ablation.WHOLE]["settings"] == [{"is": lineup.LEARNED}] * 2
+    stored = {name: row["operations_per_question"]["store"] for name, row in rows.items()}
+    under_pressure = "prior rule under pressure, learned at queries"
+    assert stored["everything stored, learned at queries"] > stored[under_pressure]
+    searches = rows["without SEARCH and NEXT"]["operations_per_question"]
+    assert (searches["search"], searches["next"]) == (0, 0)
+    compared = [pair["policy"] for pair in played["paired"]]
+    assert {pair["control"] for pair in played["paired"]} == {ablation.WHOLE}
+    assert compared == [name for name in rows if name != ablation.WHOLE]
+    for name in compared:
+        assert name in outcome.out.split("differences in")[1]
+
+
+def test_what_has_no_parts_is_not_ablated(runs: list[Path]) -> None:
+    outcome = evaluate("ablate", runs[0], "--policy", lineup.FIFO)
+    assert outcome.code == 1
+    assert "has no parts to replace" in outcome.error
+    assert evaluate("ablate", runs[0], "--policy", "nobody").code == 1
 
 
 def test_a_run_plays_on_the_test_documents_of_a_split(runs: list[Path], tmp_path: Path) -> None:

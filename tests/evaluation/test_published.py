@@ -14,7 +14,7 @@ from memrl.checkpoint import load_checkpoint
 from memrl.evaluation.lineup import LEARNED, Arena
 from memrl.evaluation.play import mean_reward_per_question
 from memrl.evaluation.publish import publish
-from memrl.evaluation.replay import contestant_of, load_run_world
+from memrl.evaluation.run_world import contestant_of, load_run_world
 from memrl.run_files import PROVENANCE_FILE, RunError, read_starts
 from memrl.saved import load_run
 from memrl.world import load_world

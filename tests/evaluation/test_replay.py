@@ -31,6 +31,7 @@ from memrl.evaluation.replay_gif import save_gif, timeline
 from memrl.evaluation.replay_html import html_page
 from memrl.evaluation.replay_steps import Choice, Replay, ShownPage, Step, moments_of
 from memrl.evaluation.replay_terminal import HELP, in_order, page_of, walk, window_of
+from memrl.evaluation.run_world import RunWorld, contestant_of, load_run_world
 from memrl.policies.network import GreedyGain, SetNetwork
 
 RIGHT, LEFT, UP, DOWN = b"\x1b[C", b"\x1b[D", b"\x1b[A", b"\x1b[B"
@@ -61,8 +62,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def world(run: Path) -> program.RunWorld:
-    return program.load_run_world(run)
+def world(run: Path) -> RunWorld:
+    return load_run_world(run)
 
 
 def started(*arguments: str | int | Path) -> Outcome:
@@ -91,9 +92,9 @@ def nasty_replay(policy: str = "a policy", events: tuple[int, ...] = (4, 4, 9)) 
 # ------------------------------------------------------------------ what is noted
 
 
-def test_a_replay_is_the_episode_that_the_run_scored(world: program.RunWorld) -> None:
+def test_a_replay_is_the_episode_that_the_run_scored(world: RunWorld) -> None:
     for name in (None, STORE_ALL, CLAIRVOYANT):
-        contestant = program.contestant_of(world, name)
+        contestant = contestant_of(world, name)
         played, frames = program.replay(world, contestant, 1)
         assert played.recorded_return == pytest.approx(played.record.episode_return)
         assert "as the run recorded" in played.summary
@@ -109,7 +110,7 @@ def test_a_replay_is_the_episode_that_the_run_scored(world: program.RunWorld) ->
 
 
 def test_scores_are_those_that_the_policy_chose_by(
-    world: program.RunWorld, monkeypatch: pytest.MonkeyPatch
+    world: RunWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outputs: list[Tensor] = []
     forward = SetNetwork.forward
@@ -119,7 +120,7 @@ def test_scores_are_those_that_the_policy_chose_by(
         return outputs[-1]
 
     monkeypatch.setattr(SetNetwork, "forward", noting)
-    contestant = program.contestant_of(world, LEARNED)
+    contestant = contestant_of(world, LEARNED)
     assert isinstance(contestant.policy, GreedyGain)
     played, _ = program.replay(world, contestant, 0)
     assert len(outputs) >= len(played.steps) - 1
@@ -134,8 +135,8 @@ def test_scores_are_those_that_the_policy_chose_by(
                 assert (made - (choice.score or 0.0)).abs().min() < 1e-6
 
 
-def test_an_offset_shows_in_the_scores(world: program.RunWorld) -> None:
-    plain = program.contestant_of(world, LEARNED).policy
+def test_an_offset_shows_in_the_scores(world: RunWorld) -> None:
+    plain = contestant_of(world, LEARNED).policy
     assert isinstance(plain, GreedyGain)
     raised = dataclasses.replace(plain, store_offset=0.5)
     observation = {
@@ -151,8 +152,8 @@ def test_an_offset_shows_in_the_scores(world: program.RunWorld) -> None:
     assert int(raised.act(observation, mask)[0]) == int(more.argmax())
 
 
-def test_the_text_of_every_page_and_what_happened_is_told(world: program.RunWorld) -> None:
-    played, _ = program.replay(world, program.contestant_of(world, STORE_ALL), 0)
+def test_the_text_of_every_page_and_what_happened_is_told(world: RunWorld) -> None:
+    played, _ = program.replay(world, contestant_of(world, STORE_ALL), 0)
     told = [line for step in played.steps for line in step.news]
     texts = world.table.text.pages[world.table.episode_pages(0)]
     for page, text in enumerate(texts):
@@ -319,13 +320,13 @@ def test_in_a_terminal_it_waits_for_keys(monkeypatch: pytest.MonkeyPatch) -> Non
     assert shown == [0, 1]
 
 
-def test_what_is_not_there_is_said(run: Path, world: program.RunWorld) -> None:
-    learned = program.contestant_of(world, LEARNED)
+def test_what_is_not_there_is_said(run: Path, world: RunWorld) -> None:
+    learned = contestant_of(world, LEARNED)
     for episode in (2, -1):
         with pytest.raises(ConfigurationError, match=rf"Episode {episode} is outside 0\.\.1"):
             program.replay(world, learned, episode)
     with pytest.raises(ConfigurationError, match=r"has no policy 'nobody' .* 'prior rule'"):
-        program.contestant_of(world, "nobody")
+        contestant_of(world, "nobody")
     outcome = started(run, "--episode", 0, "--html", run / "config.yaml" / "page.html")
     assert outcome.code == 1
     assert "cannot be written" in outcome.error

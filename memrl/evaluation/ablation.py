@@ -1,0 +1,95 @@
+"""Where a learned policy's gain comes from: its parts in turn replaced by a rule's, or taken away.
+
+Each row is the learned policy with one part changed, played on the test episodes of its own run and
+on nothing that was chosen anew: threshold and k are those that the run chose on validation for the
+prior rule. All of them search as the run's own options say, the rule as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from envs.batched import paging_group
+from memrl.actions import Op
+from memrl.config import ConfigurationError, run_settings
+from memrl.evaluation import summary
+from memrl.evaluation.entry import Entry
+from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, PRIOR_RULE, Arena
+from memrl.evaluation.run_world import RunWorld, contestant_of, load_run_world
+from memrl.policies.base import Contestant, Policy
+from memrl.policies.composed import ByPhase, FixedStop, Without
+from memrl.policies.heuristics import StoreAndRetrieve
+from memrl.policies.network import GreedyGain
+from memrl.progress import progress_bar
+
+WHOLE = "learned policy"
+"""What the policy is called of which parts are replaced; the rows are compared with it."""
+
+
+def ablate(folders: Sequence[Path], name: str | None) -> tuple[list[Entry], dict[str, Any]]:
+    """Play the ablations of finished runs.
+
+    Args:
+        folders: runs of one preset that differ in seed or fold.
+        name: of the learned policy; None for the one that scored best on each run's validation.
+
+    Returns:
+        The entries of all runs put together, and the settings of the first run.
+
+    Raises:
+        MemrlError: if a run cannot be played again, or is one of a page cache.
+    """
+    runs, settings = [], None
+    with progress_bar("runs", len(folders)) as advance:
+        for folder in folders:
+            world = load_run_world(folder)
+            contestants = ablations(world, name)
+            make_group = partial(paging_group, environment=world.config.environment)
+            played = Arena(world.table, world.options, make_group).play(contestants)
+            pairs = zip(contestants, played, strict=True)
+            runs.append([Entry.of(*pair, world.config.seed) for pair in pairs])
+            settings = settings or run_settings(world.config)
+            advance(1)
+    assert settings is not None  # the command line asks for at least one
+    return summary.merge(runs), settings
+
+
+def ablations(world: RunWorld, name: str | None) -> list[Contestant]:
+    """The learned policy whole, and with one part changed in each further row.
+
+    Args:
+        world: of the run. name: of the learned policy; None for the best one on validation.
+
+    Raises:
+        ConfigurationError: if there is no such policy, or nothing of it can be replaced.
+    """
+    learned = contestant_of(world, name)
+    policy = learned.policy
+    if not isinstance(policy, GreedyGain) or world.table.has_requests:
+        raise ConfigurationError(
+            f"{learned.name!r} of the run {world.folder} has no parts to replace: name a learned "
+            "policy of a workload that asks questions."
+        )
+    rule = contestant_of(world, PRIOR_RULE)
+    top_k, threshold = int(rule.settings["top_k"]), float(rule.settings["threshold"])
+    prior, everything = StoreAndRetrieve(top_k, threshold), StoreAndRetrieve(top_k)
+    rows: dict[str, Policy] = {
+        "prior rule under pressure, learned at queries": ByPhase(prior, policy),
+        "everything stored, learned at queries": ByPhase(everything, policy),
+        "learned under pressure, prior rule at queries": ByPhase(policy, prior),
+        "k best of the learned retrieved": FixedStop(policy, top_k),
+        "without SEARCH and NEXT": Without(policy, (Op.SEARCH, Op.NEXT)),
+    }
+    if world.options.evict_scope == "any" or world.options.admission == "optional":
+        rows["without EVICT"] = Without(policy, (Op.EVICT,))
+    made = [Contestant(WHOLE, policy, settings={"is": learned.name, **learned.settings})]
+    made += [Contestant(title, own, settings=rule.settings) for title, own in rows.items()]
+    made = [replace(one, kind="learned") for one in made]
+    made.append(Contestant(PRIOR_RULE, prior, settings=rule.settings))
+    ends = [contestant_of(world, FIFO), contestant_of(world, CLAIRVOYANT)]
+    # Nothing is chosen among these rows, so there is no best heuristic of them.
+    return [*made, *(replace(end, validation=None) for end in ends)]
