@@ -17,15 +17,17 @@ from memrl.page_texts import printable
 _KEYS = {
     **dict.fromkeys((b"\x1b[C", b"\x1bOC", b" ", b"\r", b"\n"), "next"),
     **dict.fromkeys((b"\x1b[D", b"\x1bOD"), "back"),
-    **dict.fromkeys((b"\x1b[B", b"\x1bOB", b"\x1b[6~"), "down"),
-    **dict.fromkeys((b"\x1b[A", b"\x1bOA", b"\x1b[5~"), "up"),
+    **dict.fromkeys((b"\x1b[B", b"\x1bOB"), "down"),
+    **dict.fromkeys((b"\x1b[A", b"\x1bOA"), "up"),
+    b"\x1b[6~": "page down",
+    b"\x1b[5~": "page up",
     **dict.fromkeys((b"\x1b[H", b"\x1bOH", b"\x1b[1~"), "first"),
     **dict.fromkeys((b"\x1b[F", b"\x1bOF", b"\x1b[4~"), "last"),
     **dict.fromkeys((b"q", b"Q", b"\x1b", b""), "quit"),
 }
 HELP = "right: on, left: back, home, end, q: quit"
-_HELP_SCROLL = "lines {} to {} of {} (up, down); "
-_SCROLL_LINES = 5
+_HELP_SCROLL = "lines {} to {} of {} (up, down, page keys); "
+_SCROLL_LINES = {"down": 3, "up": -3, "page down": 20, "page up": -20}
 _WIDTH = 120  # where the output is no terminal
 
 
@@ -70,14 +72,14 @@ def page_of(steps: Sequence[tuple[str, Step]], number: int) -> RenderableType:
         *(Text(f"  hidden from policies: {printable(line)}", "magenta") for line in step.truth),
         Text(f"situation: {step.situation}", style="dim"),
     ]
-    for title, rows in (("main context", step.slots), ("candidates", step.candidates)):
-        if rows:
-            parts.append(_pages(title, rows))
     if step.choices:
         parts.append(_choices(step))
     if step.reward_terms:
         earned = ", ".join(f"{name} {value:+.3f}" for name, value in step.reward_terms.items())
         parts.append(Text(f"earned by the next decision: {earned}"))
+    for title, rows in (("main context", step.slots), ("candidates", step.candidates)):
+        if rows:
+            parts.append(_pages(title, rows))
     return Group(*parts, Text(""))
 
 
@@ -161,8 +163,8 @@ def walk(num_steps: int, draw: Callable[[int, int], int], read: Callable[[], byt
         key = _KEYS.get(read())
         if key == "quit":
             return
-        if key in ("down", "up"):
-            top = max(top + (_SCROLL_LINES if key == "down" else -_SCROLL_LINES), 0)
+        if key in _SCROLL_LINES:
+            top = max(top + _SCROLL_LINES[key], 0)
             continue
         places = {"next": number + 1, "back": number - 1, "first": 0, "last": num_steps - 1}
         if key in places:

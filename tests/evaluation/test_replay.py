@@ -224,7 +224,8 @@ def test_nothing_in_a_text_works_on_the_terminal() -> None:
     [
         ([RIGHT, RIGHT, LEFT, b"q"], [(0, 0), (1, 0), (2, 0), (1, 0)]),
         ([LEFT, b"x", b"\x1b[F", b" ", b"\x1b[H", b""], [(n, 0) for n in (0, 0, 0, 2, 2, 0)]),
-        ([DOWN, DOWN, UP, RIGHT, UP, b"q"], [(0, 0), (0, 5), (0, 7), (0, 2), (1, 0), (1, 0)]),
+        ([DOWN, DOWN, UP, RIGHT, UP, b"q"], [(0, 0), (0, 3), (0, 6), (0, 3), (1, 0), (1, 0)]),
+        ([b"\x1b[6~", UP, b"\x1b[5~", b"q"], [(0, 0), (0, 7), (0, 4), (0, 0)]),
     ],
 )
 def test_arrow_keys_go_from_step_to_step_and_scroll(
@@ -252,7 +253,7 @@ def test_a_page_longer_than_the_terminal_is_shown_in_part() -> None:
 
     assert shown(0) == (
         [f"line {n}" for n in (1, 2, 3, 4)]
-        + ["lines 1 to 4 of 9 (up, down); right: on, left: back, home, e"],
+        + ["lines 1 to 4 of 9 (up, down, page keys); right: on, left: ba"],
         0,
     )
     assert shown(99)[0][:4] == [f"line {n}" for n in (6, 7, 8, 9)]
