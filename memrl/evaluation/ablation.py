@@ -1,8 +1,10 @@
 """Where a learned policy's gain comes from: its parts in turn replaced by a rule's, or taken away.
 
-Each row is the learned policy with one part changed, played on the test episodes of its own run and
-on nothing that was chosen anew: threshold and k are those that the run chose on validation for the
-prior rule. All of them search as the run's own options say, the rule as well.
+Each row is the learned policy with one part changed, played on the test episodes of its own run.
+Threshold and k are those that the run chose on validation for the prior rule. All of them search as
+the run's own options say, the rule as well. One row is a control for claims that something beats
+imitation: gain regression with its store offset, which may also give up SEARCH and NEXT, whichever
+is best on the run's validation episodes; there alone something is chosen anew.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ from memrl.actions import Op
 from memrl.config import ConfigurationError, run_settings
 from memrl.evaluation import summary
 from memrl.evaluation.entry import Entry
-from memrl.evaluation.lineup import CLAIRVOYANT, FIFO, PRIOR_RULE, Arena
+from memrl.evaluation.lineup import (
+    CLAIRVOYANT,
+    FIFO,
+    LEARNED,
+    PRIOR_RULE,
+    Arena,
+    learned_lines,
+)
 from memrl.evaluation.run_world import RunWorld, contestant_of, load_run_world
 from memrl.policies.base import Contestant, Policy
 from memrl.policies.composed import ByPhase, FixedStop, Without
@@ -28,6 +37,10 @@ from memrl.progress import progress_bar
 
 WHOLE = "learned policy"
 """What the policy is called of which parts are replaced; the rows are compared with it."""
+CONTROL = "gain regression, store offset and looking on chosen"
+"""The control's row."""
+_LOOKING_ON = (Op.SEARCH, Op.NEXT)
+_GIVEN_UP = {"without": [op.name for op in _LOOKING_ON]}
 
 
 def ablate(folders: Sequence[Path], name: str | None) -> tuple[list[Entry], dict[str, Any]]:
@@ -47,8 +60,10 @@ def ablate(folders: Sequence[Path], name: str | None) -> tuple[list[Entry], dict
     with progress_bar("runs", len(folders)) as advance:
         for folder in folders:
             world = load_run_world(folder)
-            contestants = ablations(world, name)
             make_group = partial(paging_group, environment=world.config.environment)
+            contestants = ablations(world, name)
+            control = Arena(world.validation, world.options, make_group).choose(controls(world))
+            contestants.insert(-3, replace(control, validation=None))  # above the rule
             played = Arena(world.table, world.options, make_group).play(contestants)
             pairs = zip(contestants, played, strict=True)
             runs.append([Entry.of(*pair, world.config.seed) for pair in pairs])
@@ -56,6 +71,26 @@ def ablate(folders: Sequence[Path], name: str | None) -> tuple[list[Entry], dict
             advance(1)
     assert settings is not None  # the command line asks for at least one
     return summary.merge(runs), settings
+
+
+def controls(world: RunWorld) -> list[Contestant]:
+    """Gain regression with every store offset that the run tried, with SEARCH and NEXT and without.
+
+    Raises:
+        ConfigurationError: if the run has none.
+    """
+    policy = contestant_of(world, LEARNED).policy
+    assert isinstance(policy, GreedyGain)  # by that name
+    line = [
+        replace(one, name=CONTROL) for one in learned_lines(policy, world.config.evaluation)[-1]
+    ]
+    plain = [
+        replace(
+            one, policy=Without(one.policy, _LOOKING_ON), settings={**one.settings, **_GIVEN_UP}
+        )
+        for one in line
+    ]
+    return line + plain
 
 
 def ablations(world: RunWorld, name: str | None) -> list[Contestant]:
@@ -82,7 +117,7 @@ def ablations(world: RunWorld, name: str | None) -> list[Contestant]:
         "everything stored, learned at queries": ByPhase(everything, policy),
         "learned under pressure, prior rule at queries": ByPhase(policy, prior),
         "k best of the learned retrieved": FixedStop(policy, top_k),
-        "without SEARCH and NEXT": Without(policy, (Op.SEARCH, Op.NEXT)),
+        "without SEARCH and NEXT": Without(policy, _LOOKING_ON),
     }
     if world.options.evict_scope == "any" or world.options.admission == "optional":
         rows["without EVICT"] = Without(policy, (Op.EVICT,))
@@ -91,5 +126,5 @@ def ablations(world: RunWorld, name: str | None) -> list[Contestant]:
     made = [replace(one, kind="learned") for one in made]
     made.append(Contestant(PRIOR_RULE, prior, settings=rule.settings))
     ends = [contestant_of(world, FIFO), contestant_of(world, CLAIRVOYANT)]
-    # Nothing is chosen among these rows, so there is no best heuristic of them.
+    # None of these rows is chosen among the others, so there is no best heuristic of them.
     return [*made, *(replace(end, validation=None) for end in ends)]

@@ -1,4 +1,4 @@
-"""A finished run with its test episodes, made again from its data, to be played anew."""
+"""A finished run with its episodes, made again from its data, to be played anew."""
 
 from __future__ import annotations
 
@@ -25,19 +25,20 @@ class RunWorld:
 
     Attributes:
         folder: of the run. config: what it was started with.
-        table: its test episodes. options: resolved.
+        table: its test episodes. validation: those on which it chose. options: resolved.
         contestants: all that can be played again.
     """
 
     folder: Path
     config: RunConfig
     table: EpisodeTable
+    validation: EpisodeTable
     options: PagingOptions
     contestants: list[Contestant]
 
 
 def load_run_world(folder: Path) -> RunWorld:
-    """The test episodes of a finished run, made again from its data.
+    """The test and validation episodes of a finished run, made again from its data.
 
     Raises:
         MemrlError: if the run is not finished or damaged, or its data are missing or not the same.
@@ -46,9 +47,12 @@ def load_run_world(folder: Path) -> RunWorld:
     workload = load_workload(run.config.workload)
     require_same_data(folder, workload_record(workload))
     tables = split_tables(workload, run.config.split, run.config.workload)
-    table = tables.test.with_prior(run.scorer.logits(tables.test))
+    table, validation = (
+        own.with_prior(run.scorer.logits(own)) for own in (tables.test, tables.validation)
+    )
     options = run.config.paging.resolved(**tables.train.medians())
-    return RunWorld(folder, run.config, table, options, saved_contestants(run, options, table))
+    contestants = saved_contestants(run, options, table)
+    return RunWorld(folder, run.config, table, validation, options, contestants)
 
 
 def contestant_of(world: RunWorld, name: str | None) -> Contestant:

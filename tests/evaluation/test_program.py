@@ -119,6 +119,11 @@ def test_parts_of_a_learned_policy_are_replaced_in_turn(runs: list[Path], tmp_pa
     assert stored["everything stored, learned at queries"] > stored[under_pressure]
     searches = rows["without SEARCH and NEXT"]["operations_per_question"]
     assert (searches["search"], searches["next"]) == (0, 0)
+    offsets = {policy["name"]: policy for policy in results_of(runs[0])["policies"]}
+    chosen = rows[ablation.CONTROL]["settings"]
+    assert [*chosen[0]] in (["store_offset"], ["store_offset", "without"])
+    if "without" not in chosen[0]:
+        assert chosen[0] == offsets[lineup.LEARNED_OFFSET]["settings"][0], "as the run chose it"
     compared = [pair["policy"] for pair in played["paired"]]
     assert {pair["control"] for pair in played["paired"]} == {ablation.WHOLE}
     assert compared == [name for name in rows if name != ablation.WHOLE]
