@@ -34,6 +34,7 @@ from memrl.policies.composed import ByPhase, FixedStop, Without
 from memrl.policies.heuristics import StoreAndRetrieve
 from memrl.policies.network import GreedyGain
 from memrl.progress import progress_bar
+from memrl.resuming import require_mergeable
 
 WHOLE = "learned policy"
 """What the policy is called of which parts are replaced; the rows are compared with it."""
@@ -48,20 +49,23 @@ def ablate(folders: Sequence[Path], name: str | None) -> tuple[list[Entry], dict
 
     Args:
         folders: runs of one preset that differ in seed or fold.
-        name: of the learned policy; None for the one that scored best on each run's validation.
+        name: of the learned policy; None for the one that scored best on the first run's
+            validation.
 
     Returns:
         The entries of all runs put together, and the settings of the first run.
 
     Raises:
-        MemrlError: if a run cannot be played again, or is one of a page cache.
+        MemrlError: if a run cannot be played again, is one of a page cache or of another preset.
     """
+    require_mergeable(folders)
     runs, settings = [], None
     with progress_bar("runs", len(folders)) as advance:
         for folder in folders:
             world = load_run_world(folder)
             make_group = partial(paging_group, environment=world.config.environment)
             contestants = ablations(world, name)
+            name = contestants[0].settings["is"]  # that of the first run for all
             control = Arena(world.validation, world.options, make_group).choose(controls(world))
             contestants.insert(-3, replace(control, validation=None))  # above the rule
             played = Arena(world.table, world.options, make_group).play(contestants)

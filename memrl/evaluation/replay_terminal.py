@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rich.console import Console, Group, RenderableType
 from rich.segment import Segment, Segments
@@ -28,6 +31,9 @@ _KEYS = {
 HELP = "right: on, left: back, home, end, q: quit"
 _HELP_SCROLL = "lines {} to {} of {} (up, down, page keys); "
 _SCROLL_LINES = {"down": 3, "up": -3, "page down": 20, "page up": -20}
+_SEQUENCE = re.compile(rb"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Za-z]|(?s:.)")
+_BEGUN = re.compile(rb"\x1b(\[[0-9;]*|O)?\Z")
+_KEY_S = 0.05  # within which the rest of a key comes
 _WIDTH = 120  # where the output is no terminal
 
 
@@ -125,7 +131,7 @@ def _browse(console: Console, steps: Sequence[tuple[str, Step]], summaries: list
 
     descriptor = sys.stdin.fileno()
     with console.screen(hide_cursor=True), _KeysAtOnce(descriptor):
-        walk(len(steps), draw, lambda: os.read(descriptor, 8))
+        walk(len(steps), draw, Keys(lambda: os.read(descriptor, 1024), partial(_more, descriptor)))
     for summary in summaries:
         console.print(Text(printable(summary)))
 
@@ -169,6 +175,35 @@ def walk(num_steps: int, draw: Callable[[int, int], int], read: Callable[[], byt
         places = {"next": number + 1, "back": number - 1, "first": 0, "last": num_steps - 1}
         if key in places:
             number, top = min(max(places[key], 0), num_steps - 1), 0
+
+
+class Keys:
+    """One key a call, of what a terminal sends: several at once, or a key in parts.
+
+    Args:
+        read: waits for bytes; b"" at the end of the input. has_more: whether more is there, or
+            comes at once: after a lone escape that tells a key from the beginning of one.
+    """
+
+    def __init__(self, read: Callable[[], bytes], has_more: Callable[[], bool]) -> None:
+        self._read, self._has_more = read, has_more
+        self._waiting: list[bytes] = []
+
+    def __call__(self) -> bytes:
+        """The next key, b"" at the end of the input."""
+        if not self._waiting:
+            sent = self._read()
+            while _BEGUN.search(sent) and self._has_more():
+                more = self._read()
+                if not more:
+                    break
+                sent += more
+            self._waiting = _SEQUENCE.findall(sent) or [b""]
+        return self._waiting.pop(0)
+
+
+def _more(descriptor: int) -> bool:
+    return bool(select.select([descriptor], [], [], _KEY_S)[0])
 
 
 class _KeysAtOnce:

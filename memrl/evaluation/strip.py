@@ -67,6 +67,7 @@ class PlayedStrip:
     Attributes:
         policy: its name. episode_return: undiscounted, all terms.
         stays: by when they ended. stores, answers: in order.
+        passed_by: events of arriving pages that were not let in.
     """
 
     policy: str
@@ -74,6 +75,7 @@ class PlayedStrip:
     stays: list[Stay] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    passed_by: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ def played_strip(group: StripGroup, contestant: Contestant, episode: int) -> Pla
         op, row = group.layout.decode(action)
         if op is Op.STORE:
             played.stores.append(Store(process.event, row, process.slot_pages()[row]))
+        if op is Op.EVICT and process.slot_pages()[row] == process.arriving != EMPTY:
+            played.passed_by.append(process.event)
         if op is Op.RETRIEVE:
             page = process.candidates()[row]
             assert process.query is not None  # pages are retrieved for one

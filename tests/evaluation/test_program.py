@@ -58,9 +58,10 @@ def test_runs_of_other_settings_are_not_merged(runs: list[Path], tmp_path: Path)
     config = yaml.safe_load((other / "config.yaml").read_text())
     config["paging"]["capacity"] = 4
     (other / "config.yaml").write_text(yaml.safe_dump(config))
-    outcome = evaluate("merge", runs[0], other)
-    assert outcome.code == 1
-    assert "they differ in paging.capacity" in outcome.error
+    for command in ("merge", "ablate"):
+        outcome = evaluate(command, runs[0], other)
+        assert outcome.code == 1
+        assert "they differ in paging.capacity" in outcome.error
 
 
 @pytest.mark.parametrize("command", ["merge", "transfer"])

@@ -30,7 +30,7 @@ from memrl.evaluation.play import EpisodeRecord
 from memrl.evaluation.replay_gif import save_gif, timeline
 from memrl.evaluation.replay_html import html_page
 from memrl.evaluation.replay_steps import Choice, Replay, ShownPage, Step, moments_of
-from memrl.evaluation.replay_terminal import HELP, in_order, page_of, walk, window_of
+from memrl.evaluation.replay_terminal import HELP, Keys, in_order, page_of, walk, window_of
 from memrl.evaluation.run_world import RunWorld, contestant_of, load_run_world
 from memrl.policies.network import GreedyGain, SetNetwork
 
@@ -239,6 +239,16 @@ def test_arrow_keys_go_from_step_to_step_and_scroll(
 
     walk(3, draw, lambda: next(left))
     assert seen == places
+
+
+def test_keys_come_one_by_one_however_the_terminal_sends_them() -> None:
+    sent = iter([RIGHT * 3 + b"x", b"\x1b", b"[", b"D", b"\x1bOC q", b"\x1b", b""])
+    more = iter([True, True, False])  # after a lone escape, after "[", after the last escape
+    keys = Keys(lambda: next(sent), lambda: next(more))
+    assert [keys() for _ in range(4)] == [RIGHT, RIGHT, RIGHT, b"x"]
+    assert keys() == LEFT, "in three parts"
+    assert [keys() for _ in range(3)] == [b"\x1bOC", b" ", b"q"]
+    assert [keys(), keys()] == [b"\x1b", b""]
 
 
 def test_a_page_longer_than_the_terminal_is_shown_in_part() -> None:

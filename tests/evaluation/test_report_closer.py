@@ -54,6 +54,7 @@ def played() -> EpisodeStrip:
     ]
     own = PlayedStrip("rule", 1.5, stays, [Store(4, 0, 3)], [Answer(5, 0.5), Answer(7, None)])
     cache = PlayedStrip("LRU", 1.0, [Stay(0, 1, 2, 4, is_retrieved=False, is_kept=False)])
+    cache.passed_by.append(3)
     return EpisodeStrip(2, "d0", 8, 2, [own, cache])
 
 
@@ -65,6 +66,7 @@ def test_a_strip_lists_what_happened_in_order() -> None:
         ["rule", "5", "evicted, stored", "0", "3"],
         ["rule", "5", "retrieve", "0", "9"],
         ["rule", "6", "evicted, lost", "1", "4"],
+        ["LRU", "3", "not let in", "-", "-"],
         ["LRU", "4", "evicted", "0", "1"],
     ]
     assert "rule stores 1 pages, loses 1 that it did not store, retrieves 1" in drawn.alt
@@ -72,7 +74,9 @@ def test_a_strip_lists_what_happened_in_order() -> None:
     assert "replay runs/chat/seed0 --episode 2" in drawn.title
     upper, lower = drawn.figure.axes
     assert len(upper.patches) == 3, "a bar for each stay"
-    assert [line.get_label() for line in lower.lines] == ["evicted", "miss, the page came in"]
+    assert [line.get_label() for line in lower.lines] == [
+        *("evicted", "miss, the page came in", "the page was not let in")
+    ]
 
 
 def test_what_a_run_wrote_is_read_back(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from memrl.episode_log import FUNNEL_STEPS
@@ -26,7 +27,8 @@ from memrl.evaluation.verdict import BEST_HEURISTIC
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_ROW_IN = 0.21  # height of a policy's row
+_ROW_IN = 0.21  # height of a policy's row, at least
+_LINE_IN = 0.125  # of its name
 _STEPS = {  # what it is called, its color, the height of its bar in the bar of the step before
     "seen": ("seen, outside main context", GRID, 0.86),
     "stored": ("stored at some time", SERIES[5], 0.72),
@@ -40,7 +42,7 @@ _STEPS = {  # what it is called, its color, the height of its bar in the bar of 
 def quality_intervals(numbers: Mapping[str, Any], look: Mapping[str, Style], key: str) -> Drawing:
     """Every policy's quality with its interval, best at the top."""
     rows = sorted(_own(numbers), key=lambda row: row["mean"]["estimate"])
-    names = [wrapped(row["name"], 38) for row in rows]
+    names = [wrapped(row["name"], 32) for row in rows]
     figure, axes = new_axes(_height_in(names))
     for place, row in enumerate(rows):
         _with_ends(axes, row["mean"], place, look[row["name"]])
@@ -64,7 +66,7 @@ def quality_intervals(numbers: Mapping[str, Any], look: Mapping[str, Style], key
 def aggregates(numbers: Mapping[str, Any], look: Mapping[str, Style], key: str) -> Drawing:
     """Every policy's interquartile mean and its place between floor and bound, with intervals."""
     rows = sorted(_own(numbers), key=lambda row: row["iqm"]["estimate"])
-    names = [wrapped(row["name"], 30) for row in rows]
+    names = [wrapped(row["name"], 24) for row in rows]
     panels = {"iqm": f"IQM of {numbers['measure']}", "normalized_score": "normalised score"}
     panels = {name: title for name, title in panels.items() if rows[0][name] is not None}
     figure, axes = new_panels(_height_in(names), len(panels))
@@ -84,9 +86,16 @@ def aggregates(numbers: Mapping[str, Any], look: Mapping[str, Style], key: str) 
         key,
         f"{' and '.join(panels.values())} of every policy, with 95 % intervals",
         f"{len(rows)} policies. {'; '.join(told)}.",
-        ["policy", *(column for title in panels.values() for column in (title, "95 % interval"))],
         [
-            [row["name"], *(cell for name in panels for cell in shown(row[name]))]
+            "policy",
+            *(column for title in panels.values() for column in (title, "95 % interval")),
+            *(f"{numbers['cluster']}s", "seeds"),
+        ],
+        [
+            [
+                *(row["name"], *(cell for name in panels for cell in shown(row[name]))),
+                *_rests_on(row["iqm"]),
+            ]
             for row in reversed(rows)
         ],
         figure,
@@ -106,10 +115,12 @@ def pareto(
 ) -> Drawing:
     """Evidence against one cost; who is not beaten at its price is joined by a line."""
     cost = front["cost"]
-    rows = _own(numbers)
+    # A reference that does not page has no price of its own here.
+    rows = [row for row in _own(numbers) if row["kind"] != "reference"]
     labels = [wrapped(row["name"]) for row in rows]
     figure, axes = new_axes(2.5, labels)
     by_name = {row["name"]: row for row in rows}
+    is_log = front["scale"] == "log"
     on_front = [by_name[name] for name in front["front"]]
     best = [(row[cost], row["evidence_recall"]["estimate"]) for row in on_front]
     most = front["reference"]["cost"]
@@ -125,8 +136,8 @@ def pareto(
     for row, label in zip(rows, labels, strict=True):
         where = [row[cost]], [row["evidence_recall"]["estimate"]]
         axes.plot(*where, linestyle="none", label=label, zorder=2, **look[row["name"]].point())
-    if cost == "policy_ms_per_question" and all(row[cost] > 0 for row in rows):
-        axes.set_xscale("log")  # rules and networks are orders of magnitude apart
+    if is_log:
+        axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(COSTS[cost])
     axes.set_ylabel("evidence recall")
@@ -136,12 +147,16 @@ def pareto(
         f"Evidence recall against {COSTS[cost]}: the front, {_volume(front)}",
         f"{len(rows)} policies by {COSTS[cost]} and evidence recall; on the front, by rising "
         f"cost: {', '.join(front['front'])}.",
-        ["policy", COSTS[cost], "evidence recall", "95 % interval", "on the front"],
+        [
+            *("policy", COSTS[cost], "evidence recall", "95 % interval"),
+            *(f"{numbers['cluster']}s", "seeds", "on the front"),
+        ],
         [
             [
                 row["name"],
                 _cost(row[cost]),
                 *shown(row["evidence_recall"]),
+                *_rests_on(row["evidence_recall"]),
                 "sees the needs"
                 if row["is_privileged"]
                 else ("yes" if row["name"] in front["front"] else "no"),
@@ -153,15 +168,13 @@ def pareto(
 
 
 def _volume(front: Mapping[str, Any]) -> str:
-    """The area under a front, and what learning adds to it, with intervals."""
+    """The area under a front with its interval, and what learning adds to it."""
     if front["hypervolume"] is None:
         return "no cost at all"
     area, ends = shown(front["hypervolume"])
     text = f"hypervolume {area}" + (f" ({ends})" if ends != "-" else "")
-    gain, ends = shown(front["hypervolume_gain"], "+")
-    if gain == "+0.000" and ends in ("-", "+0.000..+0.000"):
-        return text
-    return f"{text}, of which what is learned adds {gain}" + (f" ({ends})" if ends != "-" else "")
+    gain = front["hypervolume_gain"]
+    return text if gain < 0.0005 else f"{text}, {gain:.3f} of it by what is learned"
 
 
 def learning(
@@ -232,7 +245,7 @@ def funnel(numbers: Mapping[str, Any], key: str) -> Drawing | None:
     if not rows:
         return None
     rows = rows[::-1]
-    names = [wrapped(row["name"], 38) for row in rows]
+    names = [wrapped(row["name"], 32) for row in rows]
     known = [step for step in FUNNEL_STEPS if all(step in row["funnel"] for row in rows)]
     steps = ["seen", *known]
     labels = [_STEPS[step][0] for step in steps]
@@ -276,8 +289,10 @@ def _own(numbers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _height_in(names: Sequence[str]) -> float:
-    """Of a plot with a row for each name, which may have several lines."""
-    return 0.55 + _ROW_IN * sum(1 + 0.6 * name.count("\n") for name in names)
+    """Of a plot with a row for each name; no two names touch, which may have several lines."""
+    lines = [1 + name.count("\n") for name in names]
+    needed = [_LINE_IN * (one + other) / 2 + 0.04 for one, other in pairwise(lines)]
+    return 0.55 + max([_ROW_IN, *needed]) * len(names)
 
 
 def _rests_on(estimate: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from memrl.evaluation.report.contents import Report
 from memrl.evaluation.report.numbers import shown
-from memrl.evaluation.report.tables import rests_on
+from memrl.evaluation.report.tables import hull, rests_on
 from memrl.evaluation.terminal import markdown_rows
 from memrl.evaluation.verdict import BEST_HEURISTIC, BEST_UNLEARNED
 from memrl.run_files import RunError, replace_text
@@ -28,7 +28,10 @@ def _sentences(numbers: Mapping[str, Any]) -> str:
     bounds = [row["name"] for row in numbers["policies"] if row["kind"] == "bound"]
     learned = [row["name"] for row in numbers["policies"] if row["kind"] == "learned"]
     pairs = {(pair["policy"], pair["control"]): pair for pair in numbers["paired"]}
-    told = [f"**{numbers['label']}** ({rests_on(numbers)}; differences with t-intervals)."]
+    told = [
+        f"**{numbers['label']}** ({rests_on(numbers)}; intervals hold Student's t over "
+        f"{numbers['cluster']}s and that of resamples of these and of seeds)."
+    ]
     for name in learned:
         against = next(
             (pairs[name, own] for own in (BEST_UNLEARNED, BEST_HEURISTIC) if (name, own) in pairs),
@@ -55,16 +58,16 @@ def _percent(estimate: Mapping[str, Any]) -> str:
 
 
 def _difference(pair: Mapping[str, Any]) -> str:
-    """With the t-interval, on which claims rest; that of resamples is narrow of few documents."""
-    text, interval = _with_t(pair["difference"], pair, "+")
+    text, interval = _with_hull(pair["difference"], pair, "+")
     return text if interval == "-" else f"{text}, {interval}"
 
 
-def _with_t(
+def _with_hull(
     estimate: Mapping[str, Any], owner: Mapping[str, Any], sign: str = ""
 ) -> tuple[str, str]:
-    """Text of an estimate, and of its owner's t-interval."""
-    text, interval = shown({**estimate, "interval": owner["t_interval"]}, sign)
+    """Text of an estimate, and of the interval on which verdicts rest too."""
+    widest = hull(owner["t_interval"], estimate["interval"])
+    text, interval = shown({**estimate, "interval": widest}, sign)
     return text, interval.replace("..", " to ")
 
 
@@ -76,7 +79,7 @@ def _table(report: Report) -> str:
     columns = ["policy"]
     cells: dict[str, list[str]] = {name: [] for name in names if name != BEST_HEURISTIC}
     for condition, numbers in report.members:
-        columns += [f"{condition.label}: {numbers['measure']}", "95 % t-interval", "operations / q"]
+        columns += [f"{condition.label}: {numbers['measure']}", "95 % interval", "operations / q"]
         rows = {row["name"]: row for row in numbers["policies"]}
         for name, own in cells.items():
             row = rows.get(name)
@@ -84,7 +87,7 @@ def _table(report: Report) -> str:
                 own += ["-", "-", "-"]
             else:
                 own += [
-                    *_with_t(row["mean"], row),
+                    *_with_hull(row["mean"], row),
                     f"{row['operations_per_question']:.1f}",
                 ]
     return "\n".join(markdown_rows(columns, [[name, *own] for name, own in cells.items()]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -195,10 +195,11 @@ def _fronts(
     """Who is not beaten at its price, by the evidence that was there when questions were answered.
 
     Evidence and not reward, which has the costs of operations taken off already. What saw the needs
-    is no competitor. The area is a share of the box up to `MARGIN` times the highest cost of all
-    competitors, the same box in every resample.
+    is no competitor, nor is a reference that does not page. The area is a share of the box up to
+    `MARGIN` times the highest cost of all competitors, the same box in every resample; where costs
+    are orders of magnitude apart, of their logarithms from the lowest one on.
     """
-    those = [entry for entry in entries if not entry.is_privileged]
+    those = [e for e in entries if not e.is_privileged and e.kind != "reference"]
     rows = {row["name"]: row for row in policies}
     costs_of = [_cost_rows(entry) for entry in those]
     drawn = [resamples.means(_recall_rows(entry)) for entry in those]
@@ -208,47 +209,73 @@ def _fronts(
         names = [entry.name for entry in those]
         points = [(rows[name][cost], rows[name]["evidence_recall"]["estimate"]) for name in names]
         most = MARGIN * max((own for own, _ in points), default=0.0)
+        is_log = cost in _LOG_COSTS and all(own > 0 for own, _ in points)
         front = {
             "cost": cost,
+            "scale": "log" if is_log else "linear",
             "front": [names[index] for index in pareto_front(points)],
             "reference": {"cost": most, "evidence_recall": 0.0},
         }
-        volumes = dict.fromkeys(_VOLUMES)
+        volumes: dict[str, Any] = dict.fromkeys(_VOLUMES)
         if most > 0:
             drawn_costs = [resamples.means(own[cost]) for own in costs_of]
             sets = np.stack([np.stack(drawn_costs, axis=1), np.stack(drawn, axis=1)])
-            volumes = _volumes(np.array(points), sets, is_unlearned, most, resamples)
+            least = min(own for own, _ in points) if is_log else None
+            box = _Box(most, least)
+            volumes = _volumes(np.array(points), sets, is_unlearned, box, resamples)
         fronts.append(front | volumes)
     return fronts
 
 
 _VOLUMES = ("hypervolume", "hypervolume_without_learned", "hypervolume_gain")
+_LOG_COSTS = ("policy_ms_per_question",)  # rules, networks and language models
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Where fronts begin and end: at 0, or on a logarithmic axis at `least`; and at `most`."""
+
+    most: float
+    least: float | None
+
+    def areas(self, costs: FloatArray, evidence: FloatArray) -> FloatArray:
+        """(B,) shares of the box that B sets dominate; costs, evidence: (B, n)."""
+        if self.least is None:
+            return hypervolumes(costs, evidence, self.most) / self.most
+        end = float(np.log(self.most / self.least))
+        places = np.log(np.maximum(costs, self.least) / self.least)
+        return hypervolumes(places, evidence, end) / end
 
 
 def _volumes(
     points: FloatArray,
     drawn: FloatArray,
     is_unlearned: npt.NDArray[np.bool_],
-    most: float,
+    box: _Box,
     resamples: Resamples,
 ) -> dict[str, Any]:
-    """Areas of all, of what is not learned, and what learning adds, each an `Estimate`.
+    """Areas of all and of what is not learned, each an `Estimate`, and what learning adds.
+
+    That has no interval: whatever is added to a set adds to its area or leaves it, so that no
+    resample could tell a loss.
 
     Args:
         points: (n, 2) cost and evidence. drawn: (2, resamples, n) the same under each resample.
-        is_unlearned: (n,). most: where the box ends. resamples: for the intervals.
+        is_unlearned: (n,). box: of the areas. resamples: for the intervals.
     """
 
-    def areas(sets: FloatArray) -> list[FloatArray]:
+    def areas(sets: FloatArray) -> tuple[FloatArray, FloatArray]:
         costs, evidence = sets
-        full = hypervolumes(costs, evidence, most) / most
-        part = hypervolumes(costs[:, is_unlearned], evidence[:, is_unlearned], most) / most
-        return [full, part, full - part]
+        part = box.areas(costs[:, is_unlearned], evidence[:, is_unlearned])
+        return box.areas(costs, evidence), part
 
-    made = {}
-    for name, own, under in zip(_VOLUMES, areas(points.T[:, None]), areas(drawn), strict=True):
-        made[name] = asdict(resamples.estimate(float(own[0]), partial(np.asarray, under)))
-    return made
+    as_it_is = areas(points.T[:, None])
+    estimates = [
+        asdict(resamples.estimate(float(own[0]), partial(np.asarray, under)))
+        for own, under in zip(as_it_is, areas(drawn), strict=True)
+    ]
+    gain = max(float(as_it_is[0][0] - as_it_is[1][0]), 0.0)
+    return dict(zip(_VOLUMES, [*estimates, gain], strict=True))
 
 
 def shown(estimate: Mapping[str, Any] | None, sign: str = "") -> tuple[str, str]:

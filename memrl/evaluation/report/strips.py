@@ -111,6 +111,8 @@ def _draw(axes: Axes, player: PlayedStrip) -> None:
     if _is_cache(player):
         came = [(stay.first, _LANE) for stay in player.stays]
         _mark(axes, came, "x", _ORANGE, "miss, the page came in")
+    passed_by = [(event, _LANE) for event in player.passed_by]
+    _mark(axes, passed_by, "+", _RED, "the page was not let in")
 
 
 def _is_cache(player: PlayedStrip) -> bool:
@@ -158,6 +160,7 @@ def _rows(player: PlayedStrip) -> list[list[str]]:
     happened: list[tuple[int, str, str, str]] = []
     for own in player.stores:
         happened.append((own.event, "store", str(own.slot), str(own.page)))
+    happened += [(event, "not let in", "-", "-") for event in player.passed_by]
     for stay in player.stays:
         if stay.is_retrieved:
             what = "retrieve, not needed" if stay.is_needed is False else "retrieve"

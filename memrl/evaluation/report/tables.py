@@ -108,7 +108,7 @@ def verdicts(condition: Condition, numbers: Mapping[str, Any]) -> list[str]:
     for pair in results["paired"]:
         other = drawn.get((pair["policy"], pair["control"]))
         interval = None if other is None else other["difference"]["interval"]
-        paired.append({**pair, "interval": _hull(pair["interval"], interval)})
+        paired.append({**pair, "interval": hull(pair["interval"], interval)})
     best = results["best_heuristic"]
     if best is not None:
         best = {**best, "verdicts": verdict.verdicts(results["policies"], paired)}
@@ -117,9 +117,10 @@ def verdicts(condition: Condition, numbers: Mapping[str, Any]) -> list[str]:
     )
 
 
-def _hull(
+def hull(
     first: Mapping[str, Any] | None, second: Mapping[str, Any] | None
 ) -> Mapping[str, Any] | None:
+    """The interval that holds both; the first where there is one alone."""
     if first is None or second is None:
         return first
     low, high = min(first["low"], second["low"]), max(first["high"], second["high"])
