@@ -415,6 +415,7 @@ def test_long_names_are_neither_cut_nor_touch(tmp_path: Path) -> None:
     for key in ("quality-1", "aggregates-1", "funnel-1"):
         figure = drawn[key].figure
         with theme():
+            figure.set_dpi(160)  # of the PNG file, where texts are a little wider than in the SVG
             figure.draw_without_rendering()
         labels = [text.get_window_extent() for text in figure.axes[0].get_yticklabels()]
         assert len(labels) == len(quality)

@@ -155,25 +155,30 @@ def theme() -> Iterator[None]:
         yield
 
 
+def new_figure(height_in: float) -> Figure:
+    """An empty figure of the usual width; height_in: in inches."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    # Laid out for SVG; as pixels a text may be a few per cent wider.
+    return Figure(figsize=(WIDTH_IN, height_in), layout=ConstrainedLayoutEngine(w_pad=0.1))
+
+
 def new_axes(height_in: float, legend_labels: Sequence[str] = ()) -> tuple[Figure, Axes]:
     """A figure of one plot, with room under it for a legend.
 
     Args:
         height_in: of the plot, in inches. legend_labels: as `wrapped`.
     """
-    from matplotlib.figure import Figure
-
     lines = [label.count("\n") + 1 for label in legend_labels]
     columns = [sum(lines[: (len(lines) + 1) // 2]), sum(lines[(len(lines) + 1) // 2 :])]
-    figure = Figure(figsize=(WIDTH_IN, height_in + 0.135 * max(columns)), layout="constrained")
+    figure = new_figure(height_in + 0.135 * max(columns))
     return figure, figure.add_subplot()
 
 
 def new_panels(height_in: float, count: int) -> tuple[Figure, Sequence[Axes]]:
     """A figure of plots side by side, which have their rows in common; height_in: in inches."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
+    figure = new_figure(height_in)
     return figure, figure.subplots(1, count, sharey=True, squeeze=False)[0]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from memrl.actions import Op
 from memrl.evaluation.calibration import BIN_WIDTH, Calibration
-from memrl.evaluation.report.drawing import INK, SERIES, WIDTH_IN, Drawing
+from memrl.evaluation.report.drawing import INK, SERIES, Drawing, new_figure
 
 _MARKERS = {"next": "P", "evict": "X", "store": "^", "search": "s", "retrieve": "o"}
 _COLORS = dict(zip([op.name.lower() for op in Op][1:], SERIES, strict=False))
@@ -22,10 +22,8 @@ def calibration(calibrations: Sequence[Calibration], key: str) -> Drawing:
     Args:
         calibrations: of the runs of a condition, at least one; their bins are put together.
     """
-    from matplotlib.figure import Figure
-
     together = _together(calibrations)
-    figure = Figure(figsize=(WIDTH_IN, 3.9), layout="constrained")
+    figure = new_figure(3.9)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     ends = [mean for own in together.values() for _, *pair in own.values() for mean in pair]
     diagonal = [min(ends), max(ends)]

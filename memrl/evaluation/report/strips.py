@@ -10,8 +10,8 @@ from memrl.evaluation.report.drawing import (
     GRID,
     INK,
     SERIES,
-    WIDTH_IN,
     Drawing,
+    new_figure,
     save,
     theme,
     wrapped,
@@ -39,11 +39,9 @@ def strip(drawn: EpisodeStrip, run: str, key: str) -> Drawing:
     Args:
         drawn: the episode. run: folder that it comes from.
     """
-    from matplotlib.figure import Figure
-
     panel = min(max(_PANEL_IN[0], _PANEL_IN[1] * drawn.num_slots + 0.5), _MOST_IN)
     count = len(drawn.players)
-    figure = Figure(figsize=(WIDTH_IN, panel * count + 0.75), layout="constrained")
+    figure = new_figure(panel * count + 0.75)
     panels = figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0]
     for axes, player in zip(panels, drawn.players, strict=True):
         _draw(axes, player)
