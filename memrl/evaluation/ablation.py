@@ -41,7 +41,6 @@ WHOLE = "learned policy"
 CONTROL = "gain regression, store offset and looking on chosen"
 """The control's row."""
 _LOOKING_ON = (Op.SEARCH, Op.NEXT)
-_GIVEN_UP = {"without": [op.name for op in _LOOKING_ON]}
 
 
 def ablate(folders: Sequence[Path], name: str | None) -> tuple[list[Entry], dict[str, Any]]:
@@ -64,10 +63,12 @@ def ablate(folders: Sequence[Path], name: str | None) -> tuple[list[Entry], dict
         for folder in folders:
             world = load_run_world(folder)
             make_group = partial(paging_group, environment=world.config.environment)
-            contestants = ablations(world, name)
-            name = contestants[0].settings["is"]  # that of the first run for all
+            name = name or contestant_of(world, None).name  # that of the first run for all
+            parts = ablations(world, name)
             control = Arena(world.validation, world.options, make_group).choose(controls(world))
-            contestants.insert(-3, replace(control, validation=None))  # above the rule
+            # No row is chosen among the others, so that there is no best heuristic of them.
+            others = [replace(one, validation=None) for one in (control, *ends(world))]
+            contestants = parts + others
             played = Arena(world.table, world.options, make_group).play(contestants)
             pairs = zip(contestants, played, strict=True)
             runs.append([Entry.of(*pair, world.config.seed) for pair in pairs])
@@ -85,23 +86,26 @@ def controls(world: RunWorld) -> list[Contestant]:
     """
     policy = contestant_of(world, LEARNED).policy
     assert isinstance(policy, GreedyGain)  # by that name
-    line = [
-        replace(one, name=CONTROL) for one in learned_lines(policy, world.config.evaluation)[-1]
-    ]
-    plain = [
-        replace(
-            one, policy=Without(one.policy, _LOOKING_ON), settings={**one.settings, **_GIVEN_UP}
-        )
+    line = learned_lines(policy, world.config.evaluation)[-1]
+    without = {"without": [op.name for op in _LOOKING_ON]}
+    given_up = [
+        replace(one, policy=Without(one.policy, _LOOKING_ON), settings={**one.settings, **without})
         for one in line
     ]
-    return line + plain
+    return [replace(one, name=CONTROL) for one in [*line, *given_up]]
 
 
-def ablations(world: RunWorld, name: str | None) -> list[Contestant]:
+def ends(world: RunWorld) -> list[Contestant]:
+    """The rule that parts are taken from, searching as the run does, and the ends of the scale."""
+    rule = replace(contestant_of(world, PRIOR_RULE), overrides={})
+    return [rule, contestant_of(world, FIFO), contestant_of(world, CLAIRVOYANT)]
+
+
+def ablations(world: RunWorld, name: str) -> list[Contestant]:
     """The learned policy whole, and with one part changed in each further row.
 
     Args:
-        world: of the run. name: of the learned policy; None for the best one on validation.
+        world: of the run. name: of the learned policy.
 
     Raises:
         ConfigurationError: if there is no such policy, or nothing of it can be replaced.
@@ -114,11 +118,10 @@ def ablations(world: RunWorld, name: str | None) -> list[Contestant]:
             "policy of a workload that asks questions."
         )
     rule = contestant_of(world, PRIOR_RULE)
-    top_k, threshold = int(rule.settings["top_k"]), float(rule.settings["threshold"])
-    prior, everything = StoreAndRetrieve(top_k, threshold), StoreAndRetrieve(top_k)
+    prior, top_k = rule.policy, int(rule.settings["top_k"])
     rows: dict[str, Policy] = {
         "prior rule under pressure, learned at queries": ByPhase(prior, policy),
-        "everything stored, learned at queries": ByPhase(everything, policy),
+        "everything stored, learned at queries": ByPhase(StoreAndRetrieve(top_k), policy),
         "learned under pressure, prior rule at queries": ByPhase(policy, prior),
         "k best of the learned retrieved": FixedStop(policy, top_k),
         "without SEARCH and NEXT": Without(policy, _LOOKING_ON),
@@ -127,8 +130,4 @@ def ablations(world: RunWorld, name: str | None) -> list[Contestant]:
         rows["without EVICT"] = Without(policy, (Op.EVICT,))
     made = [Contestant(WHOLE, policy, settings={"is": learned.name, **learned.settings})]
     made += [Contestant(title, own, settings=rule.settings) for title, own in rows.items()]
-    made = [replace(one, kind="learned") for one in made]
-    made.append(Contestant(PRIOR_RULE, prior, settings=rule.settings))
-    ends = [contestant_of(world, FIFO), contestant_of(world, CLAIRVOYANT)]
-    # None of these rows is chosen among the others, so there is no best heuristic of them.
-    return [*made, *(replace(end, validation=None) for end in ends)]
+    return [replace(one, kind="learned") for one in made]

@@ -46,9 +46,7 @@ def quality_intervals(numbers: Mapping[str, Any], look: Mapping[str, Style], key
     figure, axes = new_axes(_height_in(names))
     for place, row in enumerate(rows):
         _with_ends(axes, row["mean"], place, look[row["name"]])
-    axes.set_yticks(range(len(rows)), names)
-    axes.set_ylim(-0.6, len(rows) - 0.4)
-    axes.grid(axis="y", visible=False)
+    _name_rows(axes, names)
     axes.set_xlabel(numbers["measure"])
     best = rows[-1]
     return Drawing(
@@ -73,9 +71,7 @@ def aggregates(numbers: Mapping[str, Any], look: Mapping[str, Style], key: str) 
     for panel, (name, title) in zip(axes, panels.items(), strict=True):
         for place, row in enumerate(rows):
             _with_ends(panel, row[name], place, look[row["name"]])
-        panel.set_yticks(range(len(rows)), names)
-        panel.set_ylim(-0.6, len(rows) - 0.4)
-        panel.grid(axis="y", visible=False)
+        _name_rows(panel, names)
         panel.set_xlabel(title)
     told = [
         f"{title}: the highest is {best['name']} at {best[name]['estimate']:.3f}"
@@ -120,7 +116,6 @@ def pareto(
     labels = [wrapped(row["name"]) for row in rows]
     figure, axes = new_axes(2.5, labels)
     by_name = {row["name"]: row for row in rows}
-    is_log = front["scale"] == "log"
     on_front = [by_name[name] for name in front["front"]]
     best = [(row[cost], row["evidence_recall"]["estimate"]) for row in on_front]
     most = front["reference"]["cost"]
@@ -136,7 +131,7 @@ def pareto(
     for row, label in zip(rows, labels, strict=True):
         where = [row[cost]], [row["evidence_recall"]["estimate"]]
         axes.plot(*where, linestyle="none", label=label, zorder=2, **look[row["name"]].point())
-    if is_log:
+    if front["scale"] == "log":
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel(COSTS[cost])
@@ -262,8 +257,7 @@ def funnel(numbers: Mapping[str, Any], key: str) -> Drawing | None:
             linewidth=0.4,
             label=label,
         )
-    axes.set_yticks(range(len(rows)), names)
-    axes.set_ylim(-0.6, len(rows) - 0.4)
+    _name_rows(axes, names)
     axes.set_xlim(0, 1)
     axes.grid(visible=False)
     axes.set_xlabel("share of needed pages that were\noutside main context when asked")
@@ -286,6 +280,13 @@ def funnel(numbers: Mapping[str, Any], key: str) -> Drawing | None:
 def _own(numbers: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The policies themselves: the best heuristic is one of them."""
     return [row for row in numbers["policies"] if row["name"] != BEST_HEURISTIC]
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """A row for each name, the first one at the bottom."""
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.grid(axis="y", visible=False)
 
 
 def _height_in(names: Sequence[str]) -> float:
